@@ -1,0 +1,1 @@
+"""Name → detector: the table of engines that `jachai scan --model NAME` knows."""

@@ -1,0 +1,1 @@
+"""Volume → evidence maps: tissue, residuals, and how far each place deviates from what the scan itself predicts."""

@@ -1,0 +1,1 @@
+"""Paths → Volumes + a reason for every file left over; Volumes → files."""

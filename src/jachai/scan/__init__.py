@@ -1,0 +1,1 @@
+"""Volume + detector → candidates, score, verdict: the scan result."""

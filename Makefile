@@ -1,0 +1,44 @@
+# Jachai: the two commands are `make demo` and `make test`. Works with GNU make 3.81 (macOS) and later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test lint docs train-env clean
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.base  ## install Jachai and examine the embedded study: one intact, one tampered
+	$(BIN)/jachai demo --out demo-out
+
+test: lint  ## everything that must hold: lint, types, import contracts, tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev  ## build the documentation into site/ (works without a network once installed)
+	$(BIN)/python -m mkdocs build --strict
+
+train-env: $(VENV)/.dev  ## add the training extra (torch)
+	$(PIP) install -e '.[train]' -c constraints.txt
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Jachai needs Python 3.11 or later; say which: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { echo 'No venv module: on Debian and Ubuntu run "apt-get install python3-venv".'; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.base: $(BIN)/python pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml
+	$(PIP) install -e '.[dev]'
+	@touch $(VENV)/.base $@

@@ -1,0 +1,186 @@
+"""Examinations → one self-contained HTML report that a physician can read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from jachai import __version__
+from jachai.core.finding import Examination, Finding, HeatMap, Kind, ScanResult, Verdict
+from jachai.core.volume import Volume
+from jachai.report import wording
+from jachai.report.atomic import replacing
+from jachai.report.charts import Slice, colour_bar, cue_bars, score_scale, slice_strip
+from jachai.report.pictures import Window, grey_png, heat_png, window_for
+from jachai.report.planes import planes_through
+
+FILE_NAME = "report.html"
+MAX_FINDINGS_SHOWN = 6
+"""Findings beyond are listed without pictures: each costs about 1 MB."""
+MAX_CANDIDATES_SHOWN = 3
+"""Places below the threshold that are shown where nothing lies above it."""
+CLOSE_UP = 80.0
+"""Side of a close-up in mm (pixels for pictures): two and a half times the 32 mm cube of the known attacks."""
+HEAT_THRESHOLD = 0.5
+"""`HeatMap`: 0.5 is the threshold of the verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A finding or candidate with its pictures: one list of drawings per plane (whole, whole + heat, close, close + heat)."""
+
+    finding: Finding
+    window: str
+    rows: tuple[tuple[str, tuple[Markup, ...]], ...]
+    cues: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """What the report shows of one volume besides its result; holds no voxels, so that many fit in memory."""
+
+    places: tuple[Place, ...]
+    glance: tuple[tuple[str, Markup], ...]
+    strip: Markup
+    facts: tuple[tuple[str, str], ...]
+
+
+def chapter(examination: Examination) -> Chapter:
+    """The pictures and facts of one volume. Without a volume (unreadable) all of it is empty."""
+    result, volume, heatmap = examination.result, examination.volume, examination.heatmap
+    if volume is None:
+        return Chapter((), (), Markup(""), ())
+    shown = result.findings[:MAX_FINDINGS_SHOWN] or result.candidates[:MAX_CANDIDATES_SHOWN]
+    places = tuple(_place(volume, heatmap, finding, across=bool(result.findings)) for finding in shown)
+    return Chapter(places, () if places else _glance(volume), _strip(result, heatmap), _facts(volume))
+
+
+def write_report(examinations: Iterable[Examination], folder: Path) -> Path:
+    """Write `report.html` into the folder (made if absent, replaced whole if there) and return its path."""
+    return write_chapters(((examination.result, chapter(examination)) for examination in examinations), folder)
+
+
+def write_chapters(chapters: Iterable[tuple[ScanResult, Chapter]], folder: Path) -> Path:
+    """The same from chapters made earlier, as when they come from several processes."""
+    items = list(chapters)
+    page = _template().render(
+        items=items,
+        tally={verdict: sum(result.verdict is verdict for result, _ in items) for verdict in Verdict},
+        refused=_refused([result for result, _ in items]),
+        colour_bar=colour_bar(),
+        score_scale=score_scale,
+        cue_bars=cue_bars,
+        threshold=HEAT_THRESHOLD,
+        wording=wording,
+        version=__version__,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        css=Markup(_text("report.css")),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / FILE_NAME
+    with replacing(report) as part:
+        part.write_text(page, encoding="utf-8", errors="replace")
+    return report
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _text(name: str) -> str:
+    return (files("jachai.report") / name).read_text(encoding="utf-8")
+
+
+def _refused(results: Sequence[ScanResult]) -> dict[str, dict[str, str]]:
+    """Input → its refused files; the results of one PATH all carry the same."""
+    return {result.input: dict(result.refused) for result in results if result.refused}
+
+
+def _place(volume: Volume, heatmap: HeatMap | None, finding: Finding, *, across: bool) -> Place:
+    window = window_for(volume, finding.center_kji)
+    slices = _slices(volume, heatmap, finding, window)
+    side = max(CLOSE_UP, *(1.5 * extent for piece in slices for extent in (piece.box.width, piece.box.height)))
+    rows = tuple(
+        (
+            piece.plane.name,
+            (piece.whole(False), piece.whole(True), piece.close_up(side, False), piece.close_up(side, True)),
+        )
+        for piece in (slices if across else slices[:1])
+    )
+    return Place(finding, window.label, rows, cue_bars(finding.cues) if finding.cues else Markup(""))
+
+
+def _slices(volume: Volume, heatmap: HeatMap | None, finding: Finding, window: Window) -> list[Slice]:
+    drawn = []
+    for plane in planes_through(volume, finding.center_kji):
+        heat, heat_at = (None, None) if heatmap is None else plane.heat(heatmap)
+        grey = grey_png(plane.picture(volume.voxels), window)
+        drawn.append(
+            Slice(
+                _key(grey, plane, finding.box_kji),
+                plane,
+                grey,
+                None if heat is None else heat_png(heat),
+                heat_at,
+                plane.rectangle(finding.box_kji),
+            )
+        )
+    return drawn
+
+
+def _key(*parts: object) -> str:
+    """A name for a picture that no other in the page has, whichever process drew it."""
+    return "plane-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _glance(volume: Volume) -> tuple[tuple[str, Markup], ...]:
+    """The middle of the scan, so that the reader sees what was read."""
+    k, j, i = volume.shape
+    center = ((k - 1) / 2, (j - 1) / 2, (i - 1) / 2)
+    nowhere = Finding(Kind.ALTERED, 0.0, center, None, ((0, 0), (0, 0), (0, 0)), None, None, ())
+    pieces = _slices(volume, None, nowhere, window_for(volume, center))
+    return tuple((piece.plane.name, piece.whole(False)) for piece in pieces)
+
+
+def _strip(result: ScanResult, heatmap: HeatMap | None) -> Markup:
+    if heatmap is None or heatmap.values.shape[0] < 2:
+        return Markup("")
+    maxima = [float(value) for value in heatmap.values.max(axis=(1, 2))]
+    last = len(maxima) - 1
+    return slice_strip(maxima, [min(max(round(f.center_kji[0]), 0), last) for f in result.findings])
+
+
+def _facts(volume: Volume) -> tuple[tuple[str, str], ...]:
+    """Technical data of the scan, never of the patient."""
+    k, j, i = volume.shape
+    source, geometry = volume.provenance, volume.geometry
+    facts = [
+        ("Format", source.format),
+        ("Modality", volume.modality.value),
+        ("Size", f"{k} slice{'s' if k > 1 else ''} of {j} × {i} voxels"),
+        ("Compressed with loss", "yes" if source.lossy else "no"),
+    ]
+    if geometry is not None:
+        step, *pixel = geometry.spacing_mm
+        facts += [
+            (
+                "Spacing",
+                f"{f'{step:.3g}' if step else 'unknown'} mm between slices, {pixel[0]:.3g} × {pixel[1]:.3g} mm pixels",
+            ),
+            ("Plane", geometry.plane),
+        ]
+        if geometry.tilt_degrees > 0.5:
+            facts.append(("Gantry tilt", f"{geometry.tilt_degrees:.1f}°"))
+    if source.series_uid:
+        facts.append(("Series", source.series_uid))
+    return (*facts, *source.attributes.items())

@@ -1,0 +1,180 @@
+"""Paths as the user gave them → one outcome per volume; every file ends in a result or in its `refused`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import mkstemp
+from types import FrameType
+
+from jachai.core.errors import LimitExceeded, Unreadable
+from jachai.core.finding import Examination, ScanResult, Verdict
+from jachai.core.progress import Progress, silent
+from jachai.core.volume import Modality
+from jachai.detectors import load
+from jachai.detectors.detector import Detector
+from jachai.io.files import Refusal, read
+from jachai.io.writer import write_map_nifti
+from jachai.report.html import Chapter, chapter
+from jachai.scan.scanner import examine
+from jachai.service.memory import peak_mb
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What to examine, and what to make of it besides the results.
+
+    paths: as the user gave them; each is examined on its own. model: a name of the table of detectors, None for the
+    default. modality: what pictures and files that do not say are taken for. jobs: worker processes (1: this one).
+    chapters: make the report's chapter of each volume. heatmaps: an existing folder for the heat maps, None for none.
+    """
+
+    paths: tuple[str, ...]
+    model: str | None = None
+    modality: Modality | None = None
+    jobs: int = 1
+    chapters: bool = False
+    heatmaps: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one volume, or of one PATH without any. heatmap: a new NIfTI file that now belongs to the caller."""
+
+    result: ScanResult
+    chapter: Chapter | None = None
+    heatmap: Path | None = None
+
+
+def scan_paths(request: ScanRequest, progress: Progress = silent) -> Iterator[Outcome]:
+    """Examine every path, in the order given. Volumes are freed as soon as their outcome is made.
+
+    Raises UsageError or ModelError at once if the model cannot be loaded; bad files raise nothing.
+    """
+    detector = load(request.model)
+    if request.jobs > 1 and len(request.paths) > 1:
+        return _in_parallel(request, progress)
+    return _one_by_one(request, detector, progress)
+
+
+def _one_by_one(request: ScanRequest, detector: Detector, progress: Progress) -> Iterator[Outcome]:
+    for number, path in enumerate(request.paths, 1):
+        yield from _outcomes_of(path, detector, request, _numbered(progress, number, len(request.paths)))
+
+
+def _numbered(progress: Progress, number: int, total: int) -> Progress:
+    if total == 1:
+        return progress
+    return lambda stage, fraction: progress(f"{stage} {number} of {total}", fraction)
+
+
+def _outcomes_of(path: str, detector: Detector, request: ScanRequest, progress: Progress) -> list[Outcome]:
+    """Everything that one PATH yields; its refused files are known only at the end and go into each of its results."""
+    outcomes: list[Outcome] = []
+    refused: dict[str, str] = {}
+    began = time.perf_counter()
+    try:
+        for item in read(Path(path), modality=request.modality, progress=progress):
+            if isinstance(item, Refusal):
+                refused[str(item.path)] = item.reason
+                continue
+            examination = examine(item, detector, progress=progress)
+            del item
+            outcomes.append(_outcome(path, examination, request, time.perf_counter() - began))
+            del examination
+            began = time.perf_counter()
+    except Unreadable as error:
+        refused[path] = str(error)
+    if not outcomes:
+        return [Outcome(_unreadable(path, detector, refused, time.perf_counter() - began))]
+    return [replace(outcome, result=replace(outcome.result, refused=refused)) for outcome in outcomes]
+
+
+def _outcome(path: str, examination: Examination, request: ScanRequest, seconds: float) -> Outcome:
+    result = replace(examination.result, input=path, seconds=seconds, peak_mb=peak_mb())
+    return Outcome(
+        result,
+        chapter(replace(examination, result=result)) if request.chapters else None,
+        _heatmap_file(examination, request.heatmaps) if request.heatmaps else None,
+    )
+
+
+def _heatmap_file(examination: Examination, folder: Path) -> Path | None:
+    volume, heatmap = examination.volume, examination.heatmap
+    if volume is None or heatmap is None or volume.geometry is None:
+        return None
+    handle, name = mkstemp(prefix=".jachai-heatmap-", suffix=".nii.gz", dir=folder)
+    os.close(handle)
+    write_map_nifti(heatmap, volume, Path(name))
+    return Path(name)
+
+
+def _unreadable(path: str, detector: Detector, refused: dict[str, str], seconds: float) -> ScanResult:
+    return ScanResult(
+        path, Verdict.UNREADABLE, _why(refused), detector.identity, refused=refused, seconds=seconds, peak_mb=peak_mb()
+    )
+
+
+def _why(refused: dict[str, str]) -> str:
+    """The reason for a PATH without any volume, in one sentence or two."""
+    if not refused:
+        return "There is no file in it."
+    reasons = Counter(refused.values())
+    commonest, count = reasons.most_common(1)[0]
+    if len(reasons) == 1 and count == 1:
+        return commonest
+    others = f" {len(reasons) - 1} other reasons: see 'refused'." if len(reasons) > 1 else ""
+    return f"None of its {len(refused)} files yields a volume. {count} of them: {commonest}{others}"
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What a worker process keeps between two paths."""
+
+    request: ScanRequest
+    detector: Detector
+
+
+_worker: _Worker | None = None
+"""Set once in each worker process by `_start_worker`, never in the user's process."""
+
+
+def _start_worker(request: ScanRequest) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, _leave)
+    _worker = _Worker(request, load(request.model))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C reaches every process of the terminal: a worker goes without a word, the parent speaks."""
+    os._exit(130)
+
+
+def _work(path: str) -> list[Outcome]:
+    assert _worker is not None
+    return _outcomes_of(path, _worker.detector, _worker.request, silent)
+
+
+def _in_parallel(request: ScanRequest, progress: Progress) -> Iterator[Outcome]:
+    """Paths in worker processes ('spawn', as on every operating system), outcomes in the order of the paths."""
+    total = len(request.paths)
+    pool = ProcessPoolExecutor(
+        min(request.jobs, total), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(request,)
+    )
+    try:
+        progress(f"examining {total} paths", 0.0)
+        for number, outcomes in enumerate(pool.map(_work, request.paths), 1):
+            progress(f"examining {total} paths", number / total)
+            yield from outcomes
+    except BrokenProcessPool as error:
+        raise LimitExceeded("A worker process ended, probably for want of memory.", "Try fewer --jobs.") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

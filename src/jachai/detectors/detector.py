@@ -1,3 +1,73 @@
-"""What a detector is: Volume → how suspicious every place is, and why."""
+"""What a detector is: Volume → how suspicious every place is and why, in units in which 1 is the threshold of its verdict."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jachai.core.finding import Kind, ModelIdentity
+from jachai.core.progress import Progress, silent
+from jachai.core.volume import Volume
+
+Map = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Intact patients that a scan is compared with. scores: each patient's highest evidence, ascending.
+
+    basis: 'slice' (the scan is one slice or too few for a stack) or 'volume'. calibrated: False where the patients are
+    too few or too alike to give a p-value (MR until there is a basis).
+    """
+
+    basis: str
+    scores: tuple[float, ...]
+    calibrated: bool
+
+    def p_value(self, evidence: float) -> float:
+        """Conformal p-value (Vovk et al. 2005): (1 + patients at least as suspicious) / (1 + patients)."""
+        return (1 + sum(score >= evidence for score in self.scores)) / (1 + len(self.scores))
+
+    @property
+    def p_floor(self) -> float:
+        """The smallest p-value that so many patients allow."""
+        return 1 / (1 + len(self.scores))
+
+    @property
+    def false_alarm_upper(self) -> float:
+        """One-sided 95 % upper bound of the false-alarm rate when none of the patients alarms (Clopper and Pearson 1934)."""
+        return float(1 - 0.05 ** (1 / len(self.scores)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TamperMap:
+    """How suspicious every place is, on a grid coarser in the plane by `stride` voxels.
+
+    evidence: float32 (k, j', i'), the threshold of the verdict at 1, a typical intact scan's most suspicious place near
+    0, −inf where nothing could be measured. cues: name → Map of z-scores (NaN where not measured). kinds: each cue's name →
+    the kind of tampering it speaks for. cue_evidence: each cue's share in the units of `evidence`.
+    limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
+    """
+
+    evidence: Map
+    stride: int
+    cues: Mapping[str, Map]
+    cue_evidence: Mapping[str, Map]
+    kinds: Mapping[str, Kind]
+    reference: Reference
+    limits: tuple[str, ...] = ()
+
+
+class Detector(Protocol):
+    """An engine of `jachai scan`. It normalises by itself and knows no files, thresholds or devices of others."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name, version and SHA-256 of what it was loaded from."""
+
+    def examine(self, volume: Volume, progress: Progress = silent) -> TamperMap:
+        """Any volume, of any size and modality, from one slice up. Never raises for an odd volume: it states `limits`."""

@@ -1,0 +1,133 @@
+"""Intact scans → the calibration of the self-reference engine, and how it would have judged patients left out.
+
+    python benchmarks/calibrate_selfreference.py [--data ../shared/data] [--write]
+
+For CT: single slices (every sixth of each series) and whole series, apart, each with every patient's most suspicious
+place. For MR: the same on the few studies there are, marked as uncalibrated. Uses intact scans only; tampered slices play
+no part. With --write the file in the package is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from jachai.io.files import Refusal, read
+
+from jachai.core.volume import Volume
+from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, STACK
+from jachai.forensics.selfreference import Evidence, measure
+
+EVERY = 6
+"""Every sixth slice of a series stands for its single slices."""
+Peaks = dict[str, float]
+"""Cue → its highest z in one volume."""
+
+
+def patient_of(path: Path, folder: str, manifest: dict[str, str]) -> str:
+    patient = manifest.get(folder, folder)
+    return str(pydicom.dcmread(path, stop_before_pixels=True).PatientID) if patient.endswith("patients") else patient
+
+
+def units(data: Path, modality: str, basis: str, manifest: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    """(patient, path) of everything to examine: single files, or whole folders."""
+    for folder in sorted((data / modality.lower()).iterdir()):
+        files = sorted(folder.glob("*.dcm"))
+        name = f"{modality.lower()}/{folder.name}"
+        if basis == "slice":
+            for file in files[::EVERY]:
+                yield patient_of(file, name, manifest), file
+        elif not manifest.get(name, "").endswith("patients") and len(files) >= STACK:
+            yield patient_of(files[0], name, manifest), folder
+
+
+def volumes(path: Path) -> Iterator[Volume]:
+    for item in read(path):
+        if isinstance(item, Refusal):
+            raise SystemExit(f"{path}: {item.reason}")
+        yield item
+
+
+def peaks(evidence: Evidence) -> Peaks:
+    return {d.cue.name: float(np.nanmax(d.z)) for d in evidence.deviations if np.isfinite(d.z).any()}
+
+
+def calibrate(rows: list[tuple[str, Peaks]]) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Peaks of intact volumes → (cue scales, highest evidence of each patient)."""
+    by_cue: dict[str, list[float]] = defaultdict(list)
+    for _, row in rows:
+        for name, value in row.items():
+            by_cue[name].append(value)
+    scales = {name: (float(np.median(v)), float(np.percentile(v, 95))) for name, v in by_cue.items()}
+    patients: dict[str, float] = {}
+    for patient, row in rows:
+        patients[patient] = max(patients.get(patient, -np.inf), evidence_of(row, scales))
+    return scales, patients
+
+
+def evidence_of(row: Peaks, scales: dict[str, tuple[float, float]]) -> float:
+    return max(
+        ((z - scales[n][0]) / max(scales[n][1] - scales[n][0], 0.1) for n, z in row.items() if n in scales),
+        default=-np.inf,
+    )
+
+
+def left_out(rows: list[tuple[str, Peaks]]) -> list[str]:
+    """Patients that would alarm if the calibration had never seen them."""
+    alarms = []
+    for patient in sorted({p for p, _ in rows}):
+        scales, others = calibrate([row for row in rows if row[0] != patient])
+        limit = MARGIN * max(others.values())
+        if any(evidence_of(row, scales) > limit for who, row in rows if who == patient):
+            alarms.append(patient)
+    return alarms
+
+
+def main() -> None:
+    here = Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=here.parent / "shared" / "data")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    manifest = {row["folder"]: row["patient"] for row in csv.DictReader((options.data / "manifest.csv").open())}
+    bases = []
+    for modality in ("CT", "MR"):
+        for basis in ("slice", "volume"):
+            rows = [
+                (patient, peaks(measure(volume)))
+                for patient, path in units(options.data, modality, basis, manifest)
+                for volume in volumes(path)
+            ]
+            rows = [row for row in rows if row[1]]
+            scales, patients = calibrate(rows)
+            alarms = left_out(rows)
+            print(
+                f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"
+            )
+            bases.append(
+                {
+                    "modality": modality,
+                    "basis": basis,
+                    "calibrated": modality == "CT",
+                    "scales": {name: [round(low, 4), round(high, 4)] for name, (low, high) in sorted(scales.items())},
+                    "patients": {
+                        f"patient-{n + 1}": round(score, 4) for n, score in enumerate(sorted(patients.values()))
+                    },
+                }
+            )
+    if options.write:
+        target = here / "src" / "jachai" / "detectors" / CALIBRATION_FILE
+        target.write_text(
+            json.dumps({"about": "intact scans of shared/data (CC BY, MIT)", "bases": bases}, indent=1) + "\n"
+        )
+        print(f"written: {target.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Volume → for each cue, how far every place deviates from what this scan itself predicts there.
+
+The strength of a residual is measured in windows over places of one tissue, pooled over neighbouring slices, and compared
+with what the same scan shows elsewhere at the same brightness, radius and slice. Whatever was done to the whole scan
+(dose, kernel, compression, smoothing) shifts both sides and cancels; what was done to one place stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from jachai.core.finding import Kind
+from jachai.core.progress import Progress, silent
+from jachai.core.volume import AIR_HU, Mask, Modality, Volume
+from jachai.forensics import residual
+from jachai.forensics.residual import Slice
+from jachai.forensics.tissue import COARSE, IN_PLANE, coarse_body, coarse_lung
+
+Map = npt.NDArray[np.float32]
+"""(k, j', i') on the coarse grid; NaN where the cue cannot be measured."""
+
+
+class Tissue(StrEnum):
+    """Where a cue is measured. Each predicts itself: places are compared only with places of the same tissue."""
+
+    LUNG = "lung"
+    """Lung with its inner vessels, two pixels from its edge."""
+    SOLID = "solid"
+    """Soft tissue away from edges; measured in the whole body, judged only where lungs surround it (if there are any)."""
+    BODY = "body"
+    """The inside of the body, for MR and pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One thing to look for. sign +1: more than predicted is suspicious, −1: less. window_mm: Gaussian sigma of pooling."""
+
+    name: str
+    residual: str
+    tissue: Tissue
+    sign: int
+    window_mm: float
+    kind: Kind
+
+
+CT_CUES = (
+    Cue("noise outside the scanner's band, lung", "corner", Tissue.LUNG, +1, 5.0, Kind.REMOVED),
+    Cue("missing noise, lung", "diagonal", Tissue.LUNG, -1, 5.0, Kind.REMOVED),
+    Cue("noise that breaks off between slices, lung", "between", Tissue.LUNG, +1, 5.0, Kind.REMOVED),
+    Cue("missing change between slices, lung", "between", Tissue.LUNG, -1, 5.0, Kind.REMOVED),
+    Cue("texture too smooth, solid", "middle", Tissue.SOLID, -1, 2.5, Kind.INJECTED),
+    Cue("noise outside the scanner's band, solid", "corner", Tissue.SOLID, +1, 2.5, Kind.INJECTED),
+)
+MR_CUES = (
+    Cue("noise outside the scanner's band", "corner", Tissue.BODY, +1, 5.0, Kind.ALTERED),
+    Cue("missing noise", "diagonal", Tissue.BODY, -1, 5.0, Kind.ALTERED),
+    Cue("noise that breaks off between slices", "between", Tissue.BODY, +1, 5.0, Kind.ALTERED),
+    Cue("missing change between slices", "between", Tissue.BODY, -1, 5.0, Kind.ALTERED),
+)
+"""The next cue is one line here (and a new calibration)."""
+
+CLIP = 8.0
+"""Residuals are clipped at this multiple of their slice's median: one edge must not outshine a window of noise."""
+FLOOR = 0.05
+"""Added to a strength before the logarithm, in rounding steps: below it a residual is only the rounding of the file."""
+MIN_FILL = {Tissue.LUNG: 0.3, Tissue.SOLID: 0.15, Tissue.BODY: 0.3}
+"""Least share of a window that must be of the tissue."""
+MIN_PIXELS = 2000
+"""A slice with fewer pixels of a tissue predicts nothing for it."""
+SPREAD_FLOOR = {Tissue.LUNG: 0.5, Tissue.SOLID: 0.3, Tissue.BODY: 0.3}
+"""Nepers added to the scan's own spread: a scan that is uniform to 1 % must not turn 2 % into a sign."""
+POOL_Z_MM = 4.0
+"""Gaussian sigma of pooling across slices; an altered cube spans 20–40 mm."""
+SOLID_HU = (-150.0, 200.0)
+"""Soft tissue, nodules included; fat's lower half, calcium and bone left out."""
+RING_MM = 18.0
+"""Lungs are closed by this radius to find nodules that touch the pleura."""
+DEFAULT_PIXEL_MM = 0.7
+"""Assumed for pictures only, which have no geometry; their verdict is inconclusive anyway."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deviation:
+    """One cue over the scan. z: Map of robust standard deviations, signed so that higher is more suspicious."""
+
+    cue: Cue
+    z: Map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All cues over the scan, on the grid coarsened by `stride` in the plane. tissue: what could be looked at."""
+
+    deviations: tuple[Deviation, ...]
+    stride: int
+    has_lung: bool
+    examined: Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strength:
+    """Per coarse cell: how many pixels of the tissue, the sum of the clipped residual and of the brightness there."""
+
+    count: Map
+    total: Map
+    brightness: Map
+
+
+def measure(volume: Volume, progress: Progress = silent) -> Evidence:
+    """Every cue that the modality and the number of slices allow. Time is linear in the slices, on all cores."""
+    body = coarse_body(volume)
+    lung = coarse_lung(volume, body)
+    pixel_mm = volume.geometry.pixel_mm[1] if volume.geometry else DEFAULT_PIXEL_MM
+    cues: tuple[Cue, ...] = CT_CUES if volume.modality is Modality.CT else MR_CUES
+    if volume.shape[0] < 3:
+        cues = tuple(cue for cue in cues if cue.residual != "between")
+    around = _near_lung(lung, body, pixel_mm) if lung.any() else body
+    wanted = sorted({(cue.residual, cue.tissue) for cue in cues})
+    strengths = _all_strengths(volume, body, lung, wanted, progress)
+    deviations = []
+    examined = np.zeros_like(body)
+    for cue in cues:
+        judged = around if cue.tissue is Tissue.SOLID else None
+        z = _deviation(volume, strengths[cue.residual, cue.tissue], cue, pixel_mm, judged)
+        deviations.append(Deviation(cue, z))
+        examined |= np.isfinite(z)
+    return Evidence(tuple(deviations), COARSE, bool(lung.any()), examined)
+
+
+def _near_lung(lung: Mask, body: Mask, pixel_mm: float) -> Mask:
+    """Coarse cells of the lungs and what they enclose or nearly enclose, such as a nodule on the pleura."""
+    steps = max(1, round(RING_MM / 2 / (pixel_mm * COARSE)))
+    closed = ndimage.binary_closing(np.pad(lung, ((0, 0), (steps, steps), (steps, steps))), IN_PLANE, iterations=steps)
+    return np.asarray(closed[:, steps:-steps, steps:-steps] & body)
+
+
+def _all_strengths(
+    volume: Volume, body: Mask, lung: Mask, wanted: list[tuple[str, Tissue]], progress: Progress
+) -> Mapping[tuple[str, Tissue], _Strength]:
+    """Slice by slice on all cores; the results lie on the coarse grid, so memory stays small."""
+    n = volume.shape[0]
+    out = {key: _Strength(*(np.zeros(body.shape, np.float32) for _ in range(3))) for key in wanted}
+
+    def job(k: int) -> None:
+        tissues = _tissues_of_slice(volume, k, body[k], lung[k], {tissue for _, tissue in wanted})
+        residuals: dict[str, Slice] = {}
+        for name, tissue in wanted:
+            mask = tissues[tissue]
+            if mask.sum() < MIN_PIXELS:
+                continue
+            if name not in residuals:
+                residuals[name] = np.abs(_residual_of_slice(volume, k, name))
+            _accumulate(out[name, tissue], k, residuals[name], mask, volume.voxels[k])
+
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        for done, _ in enumerate(pool.map(job, range(n))):
+            progress("examining", (done + 1) / n)
+    return out
+
+
+def _residual_of_slice(volume: Volume, k: int, name: str) -> Slice:
+    if name != "between":
+        return residual.IN_PLANE[name](volume.voxels[k])
+    last = volume.shape[0] - 1
+    before, after = (1, 1) if k == 0 else (last - 1, last - 1) if k == last else (k - 1, k + 1)
+    return residual.between(volume.voxels[before], volume.voxels[k], volume.voxels[after])
+
+
+def _tissues_of_slice(volume: Volume, k: int, body: Mask, lung: Mask, wanted: set[Tissue]) -> dict[Tissue, Mask]:
+    """(j, i) masks on the fine grid, kept away from their edges."""
+    shape = volume.shape[1:]
+
+    def fine(mask: Mask) -> Mask:
+        return np.asarray(mask.repeat(COARSE, axis=0).repeat(COARSE, axis=1)[: shape[0], : shape[1]])
+
+    masks: dict[Tissue, Mask] = {}
+    inner = fine(ndimage.binary_erosion(body, iterations=2))
+    if Tissue.LUNG in wanted:
+        masks[Tissue.LUNG] = ndimage.binary_erosion(fine(lung), iterations=2)
+    if Tissue.SOLID in wanted:
+        smooth = ndimage.gaussian_filter(volume.voxels[k], 1.0, truncate=3.0)
+        solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1])
+        masks[Tissue.SOLID] = ndimage.binary_erosion(solid, iterations=1) & inner
+    if Tissue.BODY in wanted:
+        masks[Tissue.BODY] = inner
+    return masks
+
+
+def _accumulate(strength: _Strength, k: int, size: Slice, mask: Mask, brightness: Slice) -> None:
+    weight = mask.astype(np.float32)
+    clipped = np.minimum(size, CLIP * np.float32(np.median(size[mask])))
+    for target, values in (
+        (strength.count, weight),
+        (strength.total, clipped * weight),
+        (strength.brightness, np.maximum(brightness, AIR_HU) * weight),
+    ):
+        target[k] = _cell_sums(values)
+
+
+def _cell_sums(values: Slice) -> Slice:
+    rows, columns = values.shape
+    if rows % COARSE or columns % COARSE:
+        values = np.pad(values, ((0, -rows % COARSE), (0, -columns % COARSE)))
+        rows, columns = values.shape
+    return np.asarray(values.reshape(rows // COARSE, COARSE, columns // COARSE, COARSE).sum(axis=(1, 3)))
+
+
+def _deviation(volume: Volume, strength: _Strength, cue: Cue, pixel_mm: float, judged: Mask | None) -> Map:
+    """Strengths → Map of z. Places outside `judged` help to predict, but are not judged."""
+    pool = _pooling(volume, cue.window_mm, pixel_mm)
+    share = pool(strength.count)
+    known = (share > MIN_FILL[cue.tissue] * COARSE**2) & (strength.count > 0)
+    z = np.full(share.shape, np.nan, dtype=np.float32)
+    if known.sum() < 50:
+        return z
+    mean = pool(strength.total)[known] / share[known]
+    brightness = pool(strength.brightness)[known] / share[known]
+    step = volume.provenance.step or 1.0
+    floor = FLOOR * step if volume.modality is Modality.CT else 0.1 * float(np.median(mean))
+    log_strength = np.log(mean + max(floor, 1e-9))
+    excess = log_strength - _predicted(log_strength, brightness, known, follows_dose=cue.residual != "corner")
+    spread = 1.4826 * float(np.median(np.abs(excess)))
+    z[known] = cue.sign * excess / (spread + SPREAD_FLOOR[cue.tissue])
+    if judged is not None:
+        z[~judged] = np.nan
+    return z
+
+
+def _pooling(volume: Volume, window_mm: float, pixel_mm: float):  # type: ignore[no-untyped-def]
+    """Gaussian mean over the window, across slices too where there are several."""
+    in_plane = window_mm / (pixel_mm * COARSE)
+    step = volume.geometry.slice_step_mm if volume.geometry else None
+    across = POOL_Z_MM / step if volume.shape[0] > 1 and step else 0.0
+
+    def pool(values: Map) -> Map:
+        return np.asarray(
+            ndimage.gaussian_filter(values, (across, in_plane, in_plane), truncate=2.5, mode="constant"), np.float32
+        )
+
+    return pool
+
+
+def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose: bool) -> Map:
+    """What the scan itself predicts at each known place: the median of its slice + a robust trend in brightness and radius.
+
+    The corners of the spectrum lie outside the scanner's band: they do not follow dose, so no trend is taken there.
+    """
+    k, j, i = np.nonzero(known)
+    medians = np.zeros(known.shape[0], dtype=np.float32)
+    for slice_ in np.unique(k):
+        medians[slice_] = np.median(log_strength[k == slice_])
+    level = medians[k]
+    if not follows_dose:
+        return np.asarray(level)
+    rows, columns = known.shape[1:]
+    radius = np.hypot(j / rows - 0.5, i / columns - 0.5)
+    tone = (brightness - np.median(brightness)) / (np.ptp(np.percentile(brightness, (5, 95))) + 1e-6)
+    design = np.stack([np.ones_like(tone), tone, tone**2, radius, radius**2], axis=1)
+    return np.asarray(level + design @ _robust_fit(design, log_strength - level), dtype=np.float32)
+
+
+def _robust_fit(design: npt.NDArray[np.float64], target: Map, rounds: int = 5, most: int = 20_000):  # type: ignore[no-untyped-def]
+    """Least squares reweighted by a Cauchy weight of 2 robust standard deviations; at most `most` places, evenly taken."""
+    every = max(1, len(target) // most)
+    x, y = design[::every].astype(np.float64), target[::every].astype(np.float64)
+    weight = np.ones(len(y))
+    for _ in range(rounds):
+        solution = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
+        error = y - x @ solution
+        scale = 2 * 1.4826 * float(np.median(np.abs(error))) + 1e-9
+        weight = 1 / np.sqrt(1 + (error / scale) ** 2)
+    return solution

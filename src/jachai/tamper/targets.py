@@ -1,0 +1,210 @@
+"""Volume → places as an attacker would choose them: healthy tissue to put something in, a nodule-like blob to take away.
+
+Only a few slices are looked at, so that the cost does not grow with the scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from jachai.core.errors import UsageError
+from jachai.core.volume import Mask, Modality, Volume, Voxels
+from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
+from jachai.tamper.attack import Index, Shape, Target, box_around, cut, spacing_of
+
+LOOKED_AT = 12
+"""Slices drawn to find healthy tissue in."""
+TESTED = 14
+"""Places tested for each one that is wanted; if none passes, the best of them is taken."""
+VESSEL_HU = -550.0
+"""Lung smoothed over 2 mm above this is vessel, wall or nodule."""
+AIRWAY_HU = -965.0
+"""Lung smoothed over 2 mm below this is airway or bulla: parenchyma lies at −900…−750 HU."""
+LUNG_MEAN_HU = (-940.0, -680.0)
+"""Believable mean of healthy parenchyma over a clearance cube."""
+VESSEL_SHARE, AIRWAY_SHARE = 0.04, 0.10
+"""Tolerated shares of such voxels in the clearance cube."""
+SLAB_MM = 45.0
+"""Thickness searched for nodules at a time."""
+BLOB_GRID_MM = 2.0
+"""Grid on which blobs are sought; nodules below 5 mm are missed."""
+BLOB_SIGMA_MM = 3.0
+ROUNDNESS = 0.5
+"""Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
+BLOB_HU = -500.0
+"""A nodule's middle, smoothed, is denser than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A nodule-like place: centre voxel and rough diameter."""
+
+    centre_kji: Shape
+    diameter_mm: float
+
+
+def chosen_place(volume: Volume, rng: np.random.Generator, target: Target | None, clearance_mm: float) -> Shape:
+    """The user's target, or else a healthy place."""
+    if target is not None:
+        return target.index_in(volume)
+    return healthy_places(volume, rng, 1, clearance_mm)[0]
+
+
+def removal_place(volume: Volume, rng: np.random.Generator, target: Target | None, clearance_mm: float) -> Shape:
+    """The user's target, or else a nodule-like blob, or, where a look at one slab shows none, healthy tissue."""
+    if target is not None:
+        return target.index_in(volume)
+    blobs = nodule_like(volume, rng)
+    if blobs:
+        return blobs[int(rng.integers(min(3, len(blobs))))].centre_kji
+    return healthy_places(volume, rng, 1, clearance_mm)[0]
+
+
+def healthy_places(
+    volume: Volume, rng: np.random.Generator, count: int, clearance_mm: float = 6.0, room_mm: float = 16.0
+) -> tuple[Shape, ...]:
+    """`count` voxels in healthy lung (CT) or in quiet tissue inside the body (MR), best first where none is perfect.
+
+    Free of vessels, airways and walls within clearance_mm; room_mm from the first and last slice where the scan allows.
+    Raises UsageError if there is no lung, or no body, in the slices looked at.
+    """
+    spacing = spacing_of(volume)
+    cells = _cells(volume, rng, room_mm / spacing[0])
+    tested = cells[rng.permutation(len(cells))[: max(TESTED, TESTED * count // 2)]]
+    scored = []
+    for k, j, i in tested:
+        jitter = rng.integers(0, COARSE, 2)
+        place = (int(k), min(int(j + jitter[0]), volume.shape[1] - 1), min(int(i + jitter[1]), volume.shape[2] - 1))
+        cost = _unfitness(volume, place, spacing, clearance_mm)
+        scored.append((cost, place))
+        if sum(c == 0 for c, _ in scored) >= count:
+            break
+    scored.sort(key=lambda pair: pair[0])
+    return tuple(scored[n % len(scored)][1] for n in range(count))
+
+
+def nodule_like(volume: Volume, rng: np.random.Generator) -> list[Blob]:
+    """Round dense blobs inside the lung in a slab of SLAB_MM drawn by chance, most nodule-like first. CT only."""
+    if volume.modality is not Modality.CT:
+        return []
+    spacing = spacing_of(volume)
+    thick = min(volume.shape[0], max(3, round(SLAB_MM / spacing[0])))
+    first = int(rng.integers(volume.shape[0] - thick + 1))
+    if thick * spacing[0] < SLAB_MM / 3:
+        return []
+    slab, cell = _pooled(volume.voxels[first : first + thick], spacing)
+    grid = tuple(s * c for s, c in zip(spacing, cell))
+    blobs = _blobs(slab, grid)
+    return [Blob(_voxel(place, cell, first, volume.shape), diameter) for place, diameter in blobs]
+
+
+def _cells(volume: Volume, rng: np.random.Generator, room: float) -> npt.NDArray[np.int64]:
+    """(n, 3) voxels (k, j, i): first voxels of coarse cells well inside lung or body, in LOOKED_AT slices."""
+    n = volume.shape[0]
+    margin = min(int(np.ceil(room)), (n - 1) // 2)
+    ks = np.arange(margin, n - margin)
+    for _ in range(2):
+        drawn = np.sort(rng.choice(ks, min(LOOKED_AT, len(ks)), replace=False))
+        few = Volume(np.ascontiguousarray(volume.voxels[drawn]), volume.modality, None, volume.provenance)
+        inside = _inside(few)
+        if inside.any():
+            found = np.argwhere(inside)
+            return np.stack([drawn[found[:, 0]], found[:, 1] * COARSE, found[:, 2] * COARSE], axis=1)
+        ks = np.arange(n)
+    what = "lung" if volume.modality is Modality.CT else "body"
+    raise UsageError(f"No {what} was found in this scan.", "Give the place yourself, in voxels or in mm.")
+
+
+def _inside(few: Volume) -> Mask:
+    """Coarse cells of lung (CT) or body (MR), without their rim."""
+    mask = coarse_lung(few) if few.modality is Modality.CT else coarse_body(few)
+    flat = np.zeros((3, 3, 3), dtype=bool)
+    flat[1] = True
+    rim = 2 if few.modality is Modality.CT else 4
+    inner = ndimage.binary_erosion(mask, flat, iterations=rim, border_value=0)
+    return np.asarray(inner if inner.any() else mask)
+
+
+def _unfitness(volume: Volume, place: Shape, spacing: Index, clearance_mm: float) -> float:
+    """0 for a healthy place, growing with what speaks against it."""
+    sides: Shape = tuple(max(1, 2 * round(clearance_mm / s) + 1) for s in spacing)  # type: ignore[assignment]
+    block = cut(volume.voxels, box_around(place, sides))
+    smooth = ndimage.uniform_filter(block, [max(1, round(2 / s)) for s in spacing])
+    if volume.modality is not Modality.CT:
+        level = max(float(np.abs(smooth).mean()), 1e-6)
+        return max(0.0, float(smooth.std()) / level - 0.12)
+    mean = float(block.mean())
+    low, high = LUNG_MEAN_HU
+    vessel = max(0.0, float((smooth > VESSEL_HU).mean()) - VESSEL_SHARE)
+    airway = max(0.0, float((smooth < AIRWAY_HU).mean()) - AIRWAY_SHARE)
+    return vessel + airway + max(0.0, low - mean, mean - high) / 100
+
+
+def _pooled(slab: Voxels, spacing: Index) -> tuple[Voxels, Shape]:
+    """Means over cells of about BLOB_GRID_MM, and the cell's voxels (k, j, i)."""
+    cell: Shape = tuple(max(1, round(BLOB_GRID_MM / s)) for s in spacing)  # type: ignore[assignment]
+    k, j, i = (n // c for n, c in zip(slab.shape, cell))
+    trimmed = slab[: k * cell[0], : j * cell[1], : i * cell[2]]
+    rows = trimmed.reshape(k * cell[0], j, cell[1], i * cell[2]).mean(axis=2)
+    return np.asarray(rows.reshape(k, cell[0], j, i, cell[2]).mean(axis=(1, 4))), cell
+
+
+def _blobs(slab: Voxels, grid: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
+    """(cell, diameter in mm) of round dense maxima enclosed by lung, roundest first."""
+    air = ndimage.binary_closing(slab < -600, iterations=2) & _enclosed(slab < -400)
+    density = np.where(slab > 150, np.float32(-850), slab)
+    sigma = [BLOB_SIGMA_MM / g for g in grid]
+    smooth = ndimage.gaussian_filter(density, sigma)
+    laplace = sum(
+        ndimage.gaussian_filter(density, sigma, order=[2 * (a == b) for b in range(3)]) / grid[a] ** 2 for a in range(3)
+    )
+    peaks = (laplace == ndimage.minimum_filter(laplace, 3)) & (smooth > BLOB_HU - 150) & air & (slab > BLOB_HU)
+    found = []
+    for place in np.argwhere(peaks):
+        curvature = np.linalg.eigvalsh(_hessian(smooth, place, grid))
+        roundness = curvature[2] / curvature[0] if curvature[2] < 0 else 0.0
+        if roundness > ROUNDNESS:
+            found.append((roundness * -float(laplace[tuple(place)]), tuple(int(c) for c in place)))
+    found.sort(reverse=True)
+    return [(place, 2.2 * BLOB_SIGMA_MM) for _, place in found]
+
+
+def _enclosed(dark: Mask) -> Mask:
+    """Dark places that do not touch the slab's sides, with what they surround filled in, slice by slice."""
+    out = np.zeros_like(dark)
+    for k, slice_ in enumerate(dark):
+        labels, _ = ndimage.label(slice_)
+        rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+        keep = np.ones(labels.max() + 1, dtype=bool)
+        keep[rim] = False
+        keep[0] = False
+        out[k] = ndimage.binary_fill_holes(keep[labels])
+    return out
+
+
+def _hessian(field: Voxels, place: npt.NDArray[np.int64], grid: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """(3, 3) second differences at a cell, per mm²."""
+    padded = np.pad(field[tuple(slice(max(0, c - 1), c + 2) for c in place)], 0)
+    around = cut(field, box_around(tuple(int(c) for c in place), (3, 3, 3))) if padded.shape != (3, 3, 3) else padded  # type: ignore[arg-type]
+    out = np.empty((3, 3))
+    for a in range(3):
+        for b in range(3):
+            first = np.gradient(around, grid[a], axis=a)
+            out[a, b] = np.gradient(first, grid[b], axis=b)[1, 1, 1] if a != b else _second(around, a) / grid[a] ** 2
+    return out
+
+
+def _second(around: Voxels, axis: int) -> float:
+    """Second difference through the middle of a 3³ block along an axis."""
+    line = np.moveaxis(around, axis, 0)[:, 1, 1]
+    return float(line[0] - 2 * line[1] + line[2])
+
+
+def _voxel(place: tuple[int, ...], cell: Shape, first: int, shape: Shape) -> Shape:
+    """Cell → its middle voxel in the scan."""
+    k, j, i = (min(p * c + c // 2, n - 1) for p, c, n in zip(place, cell, shape))
+    return min(k + first, shape[0] - 1), j, i

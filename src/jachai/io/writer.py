@@ -51,6 +51,7 @@ class DicomHeader:
     study_description: str = ""
     series_description: str = ""
     series_number: int = 1
+    body_part: str = "CHEST"
     image_type: tuple[str, ...] = ("DERIVED", "SECONDARY", "AXIAL")
     image_comments: str = ""
     manufacturer: str = ""
@@ -157,6 +158,10 @@ def _add_series(dataset: Dataset, modality: Modality, header: DicomHeader) -> No
     dataset.SeriesInstanceUID = _uid(header, "series")
     dataset.SeriesNumber = header.series_number
     dataset.SeriesDescription = header.series_description
+    if header.body_part:
+        dataset.BodyPartExamined = header.body_part
+    else:
+        dataset.Laterality = ""  # type 2C: the body part may be a paired one
     dataset.PatientPosition = "HFS"
     dataset.FrameOfReferenceUID = _uid(header, "frame of reference")
     dataset.PositionReferenceIndicator = ""

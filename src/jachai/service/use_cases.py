@@ -12,8 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import mkstemp
 from types import FrameType
+from uuid import uuid4
 
 from jachai.core.errors import LimitExceeded, Unreadable
 from jachai.core.finding import Examination, ScanResult, Verdict
@@ -111,10 +111,7 @@ def _heatmap_file(examination: Examination, folder: Path) -> Path | None:
     volume, heatmap = examination.volume, examination.heatmap
     if volume is None or heatmap is None or volume.geometry is None:
         return None
-    handle, name = mkstemp(prefix=".jachai-heatmap-", suffix=".nii.gz", dir=folder)
-    os.close(handle)
-    write_map_nifti(heatmap, volume, Path(name))
-    return Path(name)
+    return write_map_nifti(heatmap.on_grid(volume.shape), volume.geometry, folder / f"{uuid4().hex}.nii.gz")
 
 
 def _unreadable(path: str, detector: Detector, refused: dict[str, str], seconds: float) -> ScanResult:

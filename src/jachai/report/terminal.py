@@ -1,0 +1,75 @@
+"""Results → a short table for a terminal, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jachai.core.finding import ScanResult, Verdict
+from jachai.report.wording import HEADLINES, NEXT_STEPS, how_sure, where
+
+STYLES = {
+    Verdict.TAMPERED: "bold red",
+    Verdict.NO_SIGN: "green",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.UNREADABLE: "bold",
+}
+NO_TERMINAL_COLUMNS = 200
+"""Width where the output is a file or a pipe: lines are not broken for a screen that is not there."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A terminal as wide as it is; a file or pipe is wide."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=NO_TERMINAL_COLUMNS)
+
+
+def printable(text: str) -> str:
+    """Text of a file name made harmless for a terminal: control characters and lone surrogates become '?'."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def results_table(results: Sequence[ScanResult]) -> Table:
+    """One row per result: which, verdict, score, where, how sure."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("scan", "verdict", "score", "where", "how sure"):
+        table.add_column(title, overflow="fold")
+    for result in results:
+        table.add_row(
+            Text(printable(result.input)),
+            Text(result.verdict.value, style=STYLES[result.verdict]),
+            Text("–" if result.score is None else f"{result.score:.2f}"),
+            Text(where(result.findings)),
+            Text(how_sure(result)),
+        )
+    return table
+
+
+def explanations(results: Sequence[ScanResult]) -> list[Text]:
+    """Why a scan has no verdict, which files were left out, and what to do: one line each."""
+    lines = [
+        Text(f"{printable(result.input)}: {printable(result.reason)}")
+        for result in results
+        if result.verdict in (Verdict.INCONCLUSIVE, Verdict.UNREADABLE)
+    ]
+    left_out = {(result.input, path) for result in results for path in result.refused if result.shape_kji is not None}
+    if left_out:
+        lines.append(Text(f"{len(left_out)} file(s) left out: --json or --report say which and why."))
+    for verdict in Verdict:
+        if any(result.verdict is verdict for result in results):
+            lines.append(Text(f"{HEADLINES[verdict]}. {NEXT_STEPS[verdict]}", style=STYLES[verdict]))
+    return lines
+
+
+def checks_table(rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """(name, state, detail, remedy) of each check of this machine."""
+    styles = {"works": "green", "missing": "yellow", "broken": "bold red"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("what", "state", "detail", "what to do"):
+        table.add_column(title, overflow="fold")
+    for name, state, detail, remedy in rows:
+        table.add_row(Text(name), Text(state, style=styles[state]), Text(printable(detail)), Text(remedy))
+    return table

@@ -186,6 +186,9 @@ class Attack(Protocol):
         """The altered scan: pure, the input untouched, nothing outside `record.box_kji` changed, values on the scan's
         own quantisation grid (`Provenance.step`)."""
 
+    def forged(self, volume: Volume, record: AttackRecord) -> Voxels:
+        """The new voxels of `record.box_kji` alone, float32: for training, where copying the scan would cost most."""
+
 
 @runtime_checkable
 class DonorAttack(Attack, Protocol):

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from jachai.core.volume import AIR_HU, Box, Mask, Modality, Volume, Voxels
 from jachai.tamper import noise, targets
+from jachai.tamper.anatomy import wall
 from jachai.tamper.attack import (
     SEEDS,
     AttackRecord,
@@ -31,8 +31,9 @@ from jachai.tamper.attack import (
     spacing_of,
 )
 from jachai.tamper.blend import Rounding, dome, quantised
-from jachai.tamper.nodule import NoduleShape, draw_lesion, draw_nodule
+from jachai.tamper.nodule import Density, NoduleShape, draw_lesion, draw_nodule
 from jachai.tamper.painters import INJECTORS, REMOVERS, Canvas, painter
+from jachai.tamper.resample import zoomed
 
 CUBE_MM, HOLE_MM, WORKING_MM, CDF_BINS = 32.0, 20.0, 1.0, 10_000
 OUTER_SCALE = 1.3
@@ -41,10 +42,12 @@ GRAIN_HU = 78.0
 """1.3 · 60 HU: the Gaussian touch-up is enlarged by this over the standard deviation of the lung."""
 NOISE_PLACE = (0.5, 0.43, 0.27)
 """Where the published code copies noise from, in shares of slices, rows and columns."""
-EXAMPLES = 8
+EXAMPLES = 6
 """Healthy cubes of the scan that stand in for CT-GAN's training set: pooled CDF, and material for painters."""
 GAUSSIAN_SHARE = 0.85
 """The published slices look like a Gaussian touch-up in most cases (`field.md` §2)."""
+GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
+"""CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
 MAX_GRAIN = 4.0
 """The touch-up's grain is held to 1/4…4 voxels."""
 POOL_STRIDE = 3
@@ -155,8 +158,9 @@ class CtGan:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack. The touch-up is Gaussian in 85 % of cases, as the published slices look, else copied."""
         require(volume, self)
-        place = self._place(volume, rng, target)
-        choices = self._choices(volume, place, rng)
+        healthy = targets.healthy_places(volume, rng, EXAMPLES + 1)
+        place = self._place(volume, rng, target, healthy[0])
+        choices = self._choices(volume, place, healthy[1:], rng)
         return self.record(volume, place, choices, int(rng.integers(SEEDS)))
 
     def record(self, volume: Volume, place: Shape, choices: CtGanChoices, seed: int) -> AttackRecord:
@@ -166,6 +170,10 @@ class CtGan:
         return AttackRecord(self.name, self.family, choices.effect, place, where, box, seed, choices)
 
     def apply(self, volume: Volume, record: AttackRecord) -> Volume:
+        """See Attack."""
+        return pasted(volume, record.box_kji, self.forged(volume, record))
+
+    def forged(self, volume: Volume, record: AttackRecord) -> Voxels:
         """See Attack."""
         require(volume, self)
         choices = record.parameters_as(CtGanChoices)
@@ -178,21 +186,24 @@ class CtGan:
         forged[_within(inner, outer)] = painted
         altered = touched_up(volume, original, forged, cube, choices, rng)
         low = AIR_HU if volume.modality is Modality.CT else min(0.0, float(original.min()))
-        return pasted(volume, outer, quantised(original, altered, volume.provenance.step, choices.rounding, low))
+        region = quantised(original, altered, volume.provenance.step, choices.rounding, low)
+        return region[_within(record.box_kji, outer)]
 
-    def _place(self, volume: Volume, rng: np.random.Generator, target: Target | None) -> Shape:
-        if self.effect is Effect.INJECTED:
-            return targets.chosen_place(volume, rng, target, clearance_mm=6.0)
-        return targets.removal_place(volume, rng, target, clearance_mm=8.0)
+    def _place(self, volume: Volume, rng: np.random.Generator, target: Target | None, healthy: Shape) -> Shape:
+        if target is None and self.effect is Effect.INJECTED:
+            return healthy
+        return targets.removal_place(volume, rng, target, healthy)
 
-    def _choices(self, volume: Volume, place: Shape, rng: np.random.Generator) -> CtGanChoices:
+    def _choices(
+        self, volume: Volume, place: Shape, examples: tuple[Shape, ...], rng: np.random.Generator
+    ) -> CtGanChoices:
         injects = self.effect is Effect.INJECTED
         choices = CtGanChoices(
             effect=self.effect,
             painter=str(rng.choice(INJECTORS if injects else REMOVERS)),
-            examples=targets.healthy_places(volume, rng, EXAMPLES),
+            examples=examples,
             copied_from=_fixed_place(volume),
-            nodule=draw_nodule(rng, (7.0, 16.0)) if injects else None,
+            nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,
             touch_up="gaussian" if rng.random() < GAUSSIAN_SHARE else "copied",
             reach=3.0 if injects else 0.1,
             brighten_only=injects,
@@ -212,12 +223,13 @@ def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.rando
     pool = np.concatenate([block.ravel()[::POOL_STRIDE] for block in (*blocks, cube)])
     normaliser = Normaliser.fit(pool, choices.equalise, choices.bins)
     grid = _working_grid(cube.shape, spacing, choices)  # type: ignore[arg-type]
-    work = _zoomed(cube, grid, choices.order)
+    work = zoomed(cube, grid, choices.order)
     working_mm: Index = tuple(n * s / g for n, s, g in zip(cube.shape, spacing, grid))  # type: ignore[assignment]
     canvas = Canvas(
         cube=normaliser.encoded(work),
         hole=_hole(grid, working_mm, choices),
-        examples=lambda: np.stack([normaliser.encoded(_zoomed(block, grid, choices.order)) for block in blocks]),
+        wall=wall(work, working_mm) if volume.modality is Modality.CT else np.zeros(grid, dtype=bool),
+        examples=lambda: np.stack([normaliser.encoded(zoomed(block, grid, choices.order)) for block in blocks]),
         spacing_mm=working_mm,
         encode=normaliser.encoded,
         decode=normaliser.decoded,
@@ -228,7 +240,7 @@ def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.rando
     levels = choices.levels
     values[values > levels.ceiling] = values.mean()
     values = np.maximum(values, levels.floor)
-    return _zoomed(values, cube.shape, choices.order)  # type: ignore[arg-type]
+    return zoomed(values, cube.shape, choices.order)  # type: ignore[arg-type]
 
 
 def touched_up(
@@ -333,14 +345,6 @@ def _hole(grid: Shape, working_mm: Index, choices: CtGanChoices) -> Mask:
     rims = [min(round(n * share), (n - 1) // 2) for n in grid]
     mask[tuple(slice(r, n - r) for r, n in zip(rims, grid))] = True
     return mask
-
-
-def _zoomed(cube: Voxels, shape: Shape, order: int) -> Voxels:
-    """Spline interpolation to that many voxels, first and last voxel centres kept, as scipy's zoom does."""
-    if cube.shape == shape:
-        return cube.copy()
-    factors = [b / a for a, b in zip(cube.shape, shape)]
-    return np.asarray(ndimage.zoom(cube, factors, order=order, mode="nearest"), dtype=np.float32)
 
 
 def _fixed_place(volume: Volume) -> Shape:

@@ -10,6 +10,7 @@ from scipy import fft, ndimage
 
 from jachai.core.volume import Voxels
 from jachai.tamper.attack import Index, Shape
+from jachai.tamper.resample import sampled
 
 NoiseKind = Literal["none", "white", "spectrum", "copied"]
 DETREND_MM = 4.0
@@ -37,17 +38,8 @@ def grained(shape: Shape, sigma: float, grain: float, rng: np.random.Generator) 
     if grain == 1:
         return white(shape, sigma, rng)
     small: Shape = tuple(max(2, int(np.ceil(n / grain)) + 1) if n > 1 else 1 for n in shape)  # type: ignore[assignment]
-    field = white(small, sigma, rng)
-    zoom = [grain if n > 1 else 1.0 for n in shape]
-    return sampled(field, tuple(zoom), shape, order=3 if grain > 1 else 1)
-
-
-def sampled(field: Voxels, zoom: Index | tuple[float, ...], shape: Shape, order: int) -> Voxels:
-    """`field` enlarged by `zoom` per axis from its first voxel on, cut to `shape`; spline `order`, edges repeated."""
-    out = np.empty(shape, dtype=np.float32)
-    steps = [1 / z for z in zoom]
-    ndimage.affine_transform(field, steps, output=out, output_shape=shape, order=order, mode="nearest")
-    return out
+    steps = tuple(1 / grain if n > 1 else 1.0 for n in shape)
+    return sampled(white(small, sigma, rng), steps, shape, order=3 if grain > 1 else 1)
 
 
 def residual(block: Voxels, spacing_mm: Index) -> Voxels:

@@ -23,7 +23,8 @@ from jachai.tamper.quilt import quilted
 class Canvas:
     """What a painter gets.
 
-    cube: float32 (n, n, n), −0.5…0.5, normalised as in CT-GAN, whole. hole: the bool mask to be painted. examples():
+    cube: float32 (n, n, n), −0.5…0.5, normalised as in CT-GAN, whole. hole: the bool mask to be painted. wall: chest wall
+    or mediastinum that reaches into the cube, which a painter without a network leaves standing. examples():
     (m, n, n, n) float32, cubes of healthy tissue of the same scan on the same grid and scale, made when called.
     spacing_mm: of the cube. encode, decode: HU ⇄ normalised. nodule: what to paint, None for removal.
     rng: the only source of chance.
@@ -31,6 +32,7 @@ class Canvas:
 
     cube: Voxels
     hole: Mask
+    wall: Mask
     examples: Callable[[], Voxels]
     spacing_mm: Index
     encode: Callable[[Voxels], Voxels]
@@ -42,6 +44,11 @@ class Canvas:
     def masked(self) -> Voxels:
         """The cube with the hole set to 0: all that CT-GAN's generator sees."""
         return np.where(self.hole, np.float32(0), self.cube)
+
+    @property
+    def lung_hole(self) -> Mask:
+        """The hole without what goes on outside it."""
+        return self.hole & ~self.wall
 
     def patch_side(self, size_mm: float) -> Shape:
         """Voxels of a patch of about that size, at least 2 per axis."""
@@ -108,7 +115,7 @@ class Harmonic:
     def paint(self, canvas: Canvas) -> Voxels:
         """See Painter."""
         smooth = ndimage.gaussian_filter(canvas.cube, [self.rim_mm / s for s in canvas.spacing_mm])
-        return np.where(canvas.hole, _filled_box(smooth, canvas.hole), canvas.cube)
+        return np.where(canvas.lung_hole, _filled_box(smooth, canvas.hole), canvas.cube)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ class PatchSynthesis:
 
     def paint(self, canvas: Canvas) -> Voxels:
         """See Painter."""
-        return quilted(canvas.cube, canvas.hole, canvas.examples(), canvas.patch_side(self.patch_mm), canvas.rng)
+        return quilted(canvas.cube, canvas.lung_hole, canvas.examples(), canvas.patch_side(self.patch_mm), canvas.rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,8 @@ class PrincipalComponents:
         wanted = (canvas.cube.ravel() - mean)[ring]
         ridge = np.eye(len(order)) * float((wanted**2).mean()) * 10
         weights = np.linalg.solve(seen @ seen.T + ridge, seen @ wanted)
-        return np.asarray((mean + weights @ basis).reshape(canvas.cube.shape), dtype=np.float32)
+        fit = (mean + weights @ basis).reshape(canvas.cube.shape)
+        return np.asarray(np.where(canvas.wall, canvas.cube, fit), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +250,8 @@ def _filled_box(values: Voxels, hole: Mask) -> Voxels:
 
 
 def _mirrored(cubes: Voxels) -> Voxels:
-    """(m, …) cubes → (4·m, voxels) rows: each as it is and mirrored in the plane."""
+    """(m, k, j, i) cubes → (rows, voxels): each as it is, mirrored and, where square, turned in the plane."""
     variants = [cubes, cubes[:, :, ::-1], cubes[:, :, :, ::-1], cubes[:, :, ::-1, ::-1]]
-    return np.concatenate(variants).reshape(4 * len(cubes), -1)
+    if cubes.shape[2] == cubes.shape[3]:
+        variants += [variant.swapaxes(2, 3) for variant in variants]
+    return np.concatenate(variants).reshape(len(variants) * len(cubes), -1)

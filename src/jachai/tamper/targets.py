@@ -16,7 +16,7 @@ from jachai.core.volume import Mask, Modality, Volume, Voxels
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
 from jachai.tamper.attack import Index, Shape, Target, box_around, cut, spacing_of
 
-LOOKED_AT = 12
+LOOKED_AT = 8
 """Slices drawn to find healthy tissue in."""
 TESTED = 14
 """Places tested for each one that is wanted; if none passes, the best of them is taken."""
@@ -35,6 +35,8 @@ BLOB_GRID_MM = 2.0
 BLOB_SIGMA_MM = 3.0
 ROUNDNESS = 0.5
 """Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
+BLOB_ROOM_MM, BLOB_LUNG = 12.0, 0.85
+"""At least this share of the voxels within that distance is lung: not at the hilum, not in the wall."""
 BLOB_HU = -500.0
 """A nodule's middle, smoothed, is denser than this."""
 
@@ -54,14 +56,12 @@ def chosen_place(volume: Volume, rng: np.random.Generator, target: Target | None
     return healthy_places(volume, rng, 1, clearance_mm)[0]
 
 
-def removal_place(volume: Volume, rng: np.random.Generator, target: Target | None, clearance_mm: float) -> Shape:
-    """The user's target, or else a nodule-like blob, or, where a look at one slab shows none, healthy tissue."""
+def removal_place(volume: Volume, rng: np.random.Generator, target: Target | None, healthy: Shape) -> Shape:
+    """The user's target, or else a nodule-like blob, or, where a look at one slab shows none, the healthy place given."""
     if target is not None:
         return target.index_in(volume)
     blobs = nodule_like(volume, rng)
-    if blobs:
-        return blobs[int(rng.integers(min(3, len(blobs))))].centre_kji
-    return healthy_places(volume, rng, 1, clearance_mm)[0]
+    return blobs[int(rng.integers(min(3, len(blobs))))].centre_kji if blobs else healthy
 
 
 def healthy_places(
@@ -162,7 +162,16 @@ def _blobs(slab: Voxels, grid: tuple[float, ...]) -> list[tuple[tuple[int, ...],
     laplace = sum(
         ndimage.gaussian_filter(density, sigma, order=[2 * (a == b) for b in range(3)]) / grid[a] ** 2 for a in range(3)
     )
-    peaks = (laplace == ndimage.minimum_filter(laplace, 3)) & (smooth > BLOB_HU - 150) & air & (slab > BLOB_HU)
+    lung = ndimage.uniform_filter(
+        (slab < BLOB_HU).astype(np.float32), [max(1, round(2 * BLOB_ROOM_MM / g)) for g in grid]
+    )
+    peaks = (
+        (lung > BLOB_LUNG)
+        & (laplace == ndimage.minimum_filter(laplace, 3))
+        & (smooth > BLOB_HU - 150)
+        & air
+        & (slab > BLOB_HU)
+    )
     found = []
     for place in np.argwhere(peaks):
         curvature = np.linalg.eigvalsh(_hessian(smooth, place, grid))
@@ -187,21 +196,15 @@ def _enclosed(dark: Mask) -> Mask:
 
 
 def _hessian(field: Voxels, place: npt.NDArray[np.int64], grid: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """(3, 3) second differences at a cell, per mm²."""
-    padded = np.pad(field[tuple(slice(max(0, c - 1), c + 2) for c in place)], 0)
-    around = cut(field, box_around(tuple(int(c) for c in place), (3, 3, 3))) if padded.shape != (3, 3, 3) else padded  # type: ignore[arg-type]
+    """(3, 3) second derivatives at a cell, per mm²."""
+    k, j, i = (int(c) for c in place)
+    around = cut(field, box_around((k, j, i), (5, 5, 5)))
     out = np.empty((3, 3))
     for a in range(3):
+        slope = np.gradient(around, grid[a], axis=a)
         for b in range(3):
-            first = np.gradient(around, grid[a], axis=a)
-            out[a, b] = np.gradient(first, grid[b], axis=b)[1, 1, 1] if a != b else _second(around, a) / grid[a] ** 2
+            out[a, b] = np.gradient(slope, grid[b], axis=b)[2, 2, 2]
     return out
-
-
-def _second(around: Voxels, axis: int) -> float:
-    """Second difference through the middle of a 3³ block along an axis."""
-    line = np.moveaxis(around, axis, 0)[:, 1, 1]
-    return float(line[0] - 2 * line[1] + line[2])
 
 
 def _voxel(place: tuple[int, ...], cell: Shape, first: int, shape: Shape) -> Shape:

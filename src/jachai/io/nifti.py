@@ -235,8 +235,8 @@ def _affine(header: Any) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...]]:
         warnings = (
             "The file states its voxel spacing, but neither position nor direction: taken for right, front, up.",
         )
-    lps = np.diag([-unit, -unit, unit, 1.0]) @ affine
-    return lps, warnings, notes
+    ras_to_lps = np.array([[-unit], [-unit], [unit], [1.0]])
+    return affine * ras_to_lps, warnings, notes
 
 
 def _pixdim(header: Any) -> list[float]:

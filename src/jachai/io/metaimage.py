@@ -212,11 +212,15 @@ def _data_path(path: Path, name: str) -> Path:
     windows = PureWindowsPath(name)
     if windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts or "\0" in name:
         raise Unsupported("The header names a data file outside its own folder.", remedy)
-    folder = path.parent.resolve()
     data_path = path.parent / Path(*windows.parts)
-    if not data_path.resolve().is_relative_to(folder):
+    try:
+        inside = data_path.resolve().is_relative_to(path.parent.resolve())
+        regular = data_path.is_file()
+    except (OSError, RuntimeError):  # a loop of links is an OSError or a RuntimeError, by Python's version
+        inside, regular = True, False
+    if not inside:
         raise Unsupported("The header names a data file outside its own folder.", remedy)
-    if not data_path.is_file():
+    if not regular:
         raise Damaged("The data file that the header names is missing or not a regular file.", remedy)
     return data_path
 

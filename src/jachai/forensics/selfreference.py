@@ -81,6 +81,8 @@ POOL_Z_MM = 4.0
 """Gaussian sigma of pooling across slices; an altered cube spans 20–40 mm."""
 SOLID_HU = (-150.0, 200.0)
 """Soft tissue, nodules included; fat's lower half, calcium and bone left out."""
+MARGIN = 4
+"""Pixels that a residual needs round the tissue, at least half its filter."""
 RING_MM = 18.0
 """Lungs are closed by this radius to find nodules that touch the pleura."""
 DEFAULT_PIXEL_MM = 0.7
@@ -151,14 +153,13 @@ def _all_strengths(
 
     def job(k: int) -> None:
         tissues = _tissues_of_slice(volume, k, body[k], lung[k], {tissue for _, tissue in wanted})
-        residuals: dict[str, Slice] = {}
-        for name, tissue in wanted:
-            mask = tissues[tissue]
-            if mask.sum() < MIN_PIXELS:
-                continue
-            if name not in residuals:
-                residuals[name] = np.abs(_residual_of_slice(volume, k, name))
-            _accumulate(out[name, tissue], k, residuals[name], mask, volume.voxels[k])
+        for name in {name for name, _ in wanted}:
+            masks = {t: tissues[t] for n, t in wanted if n == name and tissues[t].sum() >= MIN_PIXELS}
+            if masks:
+                window = _window(np.logical_or.reduce(list(masks.values())))
+                size = np.abs(_residual_of_slice(volume, k, name, window))
+                for tissue, mask in masks.items():
+                    _accumulate(out[name, tissue], k, window, size, mask[window], volume.voxels[k][window])
 
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(job, range(n))):
@@ -166,12 +167,25 @@ def _all_strengths(
     return out
 
 
-def _residual_of_slice(volume: Volume, k: int, name: str) -> Slice:
+Window = tuple[slice, slice]
+
+
+def _window(mask: Mask) -> Window:
+    """The (rows, columns) that hold the mask and a margin, cut at multiples of COARSE."""
+    bounds = []
+    for axis in (1, 0):
+        filled = np.flatnonzero(mask.any(axis=axis))
+        low = max(0, int(filled[0]) - MARGIN) // COARSE * COARSE
+        bounds.append(slice(low, min(mask.shape[1 - axis], int(filled[-1]) + 1 + MARGIN)))
+    return bounds[0], bounds[1]
+
+
+def _residual_of_slice(volume: Volume, k: int, name: str, window: Window) -> Slice:
     if name != "between":
-        return residual.IN_PLANE[name](volume.voxels[k])
+        return residual.IN_PLANE[name](volume.voxels[k][window])
     last = volume.shape[0] - 1
     before, after = (1, 1) if k == 0 else (last - 1, last - 1) if k == last else (k - 1, k + 1)
-    return residual.between(volume.voxels[before], volume.voxels[k], volume.voxels[after])
+    return residual.between(volume.voxels[before][window], volume.voxels[k][window], volume.voxels[after][window])
 
 
 def _tissues_of_slice(volume: Volume, k: int, body: Mask, lung: Mask, wanted: set[Tissue]) -> dict[Tissue, Mask]:
@@ -194,15 +208,16 @@ def _tissues_of_slice(volume: Volume, k: int, body: Mask, lung: Mask, wanted: se
     return masks
 
 
-def _accumulate(strength: _Strength, k: int, size: Slice, mask: Mask, brightness: Slice) -> None:
+def _accumulate(strength: _Strength, k: int, window: Window, size: Slice, mask: Mask, brightness: Slice) -> None:
     weight = mask.astype(np.float32)
     clipped = np.minimum(size, CLIP * np.float32(np.median(size[mask])))
+    rows, columns = (slice(edge.start // COARSE, -(-edge.stop // COARSE)) for edge in window)
     for target, values in (
         (strength.count, weight),
         (strength.total, clipped * weight),
         (strength.brightness, np.maximum(brightness, AIR_HU) * weight),
     ):
-        target[k] = _cell_sums(values)
+        target[k, rows, columns] = _cell_sums(values)
 
 
 def _cell_sums(values: Slice) -> Slice:
@@ -210,7 +225,8 @@ def _cell_sums(values: Slice) -> Slice:
     if rows % COARSE or columns % COARSE:
         values = np.pad(values, ((0, -rows % COARSE), (0, -columns % COARSE)))
         rows, columns = values.shape
-    return np.asarray(values.reshape(rows // COARSE, COARSE, columns // COARSE, COARSE).sum(axis=(1, 3)))
+    strips = values.reshape(rows // COARSE, COARSE, columns).sum(axis=1)
+    return np.asarray(sum(strips[:, start::COARSE] for start in range(COARSE)), dtype=np.float32)
 
 
 def _deviation(volume: Volume, strength: _Strength, cue: Cue, pixel_mm: float, judged: Mask | None) -> Map:
@@ -254,9 +270,8 @@ def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose:
     The corners of the spectrum lie outside the scanner's band: they do not follow dose, so no trend is taken there.
     """
     k, j, i = np.nonzero(known)
-    medians = np.zeros(known.shape[0], dtype=np.float32)
-    for slice_ in np.unique(k):
-        medians[slice_] = np.median(log_strength[k == slice_])
+    parts = np.split(log_strength, np.cumsum(known.sum(axis=(1, 2)))[:-1])
+    medians = np.array([np.median(part) if part.size else 0.0 for part in parts], dtype=np.float32)
     level = medians[k]
     if not follows_dose:
         return np.asarray(level)

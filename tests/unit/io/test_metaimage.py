@@ -237,6 +237,7 @@ BAD_HEADERS: dict[str, tuple[dict[str, str | None], type[Unreadable]]] = {
     "absolute, Windows": ({"ElementDataFile": "C:\\v.raw"}, Unsupported),
     "drive, Windows": ({"ElementDataFile": "C:v.raw"}, Unsupported),
     "share, Windows": ({"ElementDataFile": "\\\\server\\share\\v.raw"}, Unsupported),
+    "name too long": ({"ElementDataFile": "v" * 5000}, Damaged),
     "name with NUL": ({"ElementDataFile": "v\0.raw"}, Unsupported),
 }
 

@@ -24,6 +24,8 @@ SLAB = 12
 """Slices made at a time: bounds the memory of the vessels."""
 TWIGS = 4500
 """Ends of each of the four trees of vessels (arteries and veins, right and left): the last are 1 mm wide."""
+ARTERY_MM, VEIN_MM = 6.0, 5.2
+"""Radius of the main artery and vein of a lung where they enter it."""
 LUNG_GRID_MM = 5.0
 """Step of the grid on which places in the lungs are looked for."""
 COARSE_MM = 6.0
@@ -154,8 +156,8 @@ def _trees(seed: int) -> _Trees:
         rng = np.random.default_rng((seed, 4, n))
         lung = space.places[(np.sign(space.places[:, 0]) == sign) & (space.depth > 2.5)]
         ends = lung[rng.permutation(len(lung))[: 2 * TWIGS]]
-        arteries = grow(ends[::2], hilum, np.array([sign * 6.0, 2, -2]), 7.5, rng)
-        veins = grow(ends[1::2], hilum - np.array([0.0, 0, 18]), np.array([sign * 6.0, 0, -2]), 6.5, rng)
+        arteries = grow(ends[::2], hilum, np.array([sign * 6.0, 2, -2]), ARTERY_MM, rng)
+        veins = grow(ends[1::2], hilum - np.array([0.0, 0, 18]), np.array([sign * 6.0, 0, -2]), VEIN_MM, rng)
         vessels += [arteries.tubes(rng), veins.tubes(rng)]
         wall, lumen = bronchi(arteries, np.array([sign * 0.25, 0.85, 0.4]))
         walls.append(wall)

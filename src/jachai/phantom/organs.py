@@ -283,9 +283,9 @@ def _windpipe(c: Canvas) -> None:
 def _parenchyma(c: Canvas) -> Voxels:
     """HU of lung tissue: denser at the back, mottled by what is too small to see, a fissure in each lung."""
     grain, plane = c.grain, c.plane
-    tissue = LUNG + 0.25 * plane.y + 14 * grain.wide + 12 * grain.coarse + 14 * grain.medium + 26 * grain.fine
+    tissue = LUNG + 0.25 * plane.y + 9 * grain.wide + 8 * grain.coarse + 8 * grain.medium + 24 * grain.fine
     tissue += 16 * np.maximum(grain.fine * grain.medium, 0)
     slope = np.where(plane.x < 0, np.float32(0.80), np.float32(0.70))
     fissure = (plane.y - 8 + slope * c.z - 3 * grain.wide - 0.0012 * (np.abs(plane.x) - 70) ** 2) / 1.28
     width = float(np.hypot(0.5, c.blur))
-    return np.asarray(tissue + 220 * (0.5 / width) * np.exp(-((fissure / width) ** 2) / 2))
+    return np.asarray(tissue + 150 * (0.5 / width) * np.exp(-((fissure / width) ** 2) / 2))

@@ -9,12 +9,16 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jachai.core.volume import Voxels
 from jachai.phantom.texture import Sampling
 from jachai.phantom.tubes import FloatArray, Tubes
+
+Field = npt.NDArray[np.floating[Any]]
 
 ANGLES = 4096
 """Outlines are tables of the radius at so many angles: steps of 0.25 mm at 160 mm."""
@@ -23,10 +27,10 @@ FAR_MM = 1000.0
 
 _Z = np.array([-120.0, -60, 0, 40, 80, 105, 140])
 _BODY_WIDTH = np.array([156.0, 160, 163, 167, 170, 171, 168])
-_BODY_FRONT = np.array([110.0, 112, 108, 101, 88, 78, 72])
+_BODY_FRONT = np.array([118.0, 121, 118, 110, 95, 83, 76])
 _BODY_BACK = np.array([100.0, 103, 104, 104, 100, 94, 88])
 _CHEST_WIDTH = np.array([126.0, 128, 122, 110, 84, 60, 52])
-_CHEST_FRONT = np.array([84.0, 86, 81, 72, 54, 42, 38])
+_CHEST_FRONT = np.array([92.0, 95, 91, 81, 61, 47, 42])
 _CHEST_BACK = np.array([74.0, 79, 79, 76, 64, 52, 46])
 _MIDLINE_Y = np.array([-90.0, -62, -35, 5, 35, 60, 95])
 _MIDLINE_UPPER = np.array([4.0, 6, 22, 29, 20, 16, 16])
@@ -48,7 +52,7 @@ def soft_max(a: Voxels, b: Voxels, width_mm: float) -> Voxels:
     return np.asarray(np.maximum(a, b) + overlap * overlap / (4 * width_mm))
 
 
-def ellipsoid(dx: Voxels, dy: Voxels, dz: Voxels | float, axes: tuple[float, float, float]) -> Voxels:
+def ellipsoid(dx: Field, dy: Field, dz: Field | float, axes: tuple[float, float, float]) -> Voxels:
     """Field of an ellipsoid with half axes in mm, at offsets from its middle (first-order distance)."""
     u, v, w = dx / axes[0], dy / axes[1], dz / axes[2]
     near = np.sqrt(u * u + v * v + w * w) + 1e-6
@@ -168,7 +172,7 @@ class Patient:
     @cached_property
     def angle(self) -> FloatArray:
         """(ANGLES,) angles of the outlines: 0 left, π/2 back, -π/2 front."""
-        return np.arange(ANGLES) * (2 * np.pi / ANGLES) - np.pi
+        return np.asarray(np.arange(ANGLES) * (2 * np.pi / ANGLES) - np.pi, dtype=np.float64)
 
     @cached_property
     def from_back(self) -> FloatArray:

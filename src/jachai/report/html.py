@@ -57,8 +57,9 @@ def chapter(examination: Examination) -> Chapter:
     result, volume, heatmap = examination.result, examination.volume, examination.heatmap
     if volume is None:
         return Chapter((), (), Markup(""), ())
-    shown = result.findings[:MAX_FINDINGS_SHOWN] or result.candidates[:MAX_CANDIDATES_SHOWN]
-    places = tuple(_place(volume, heatmap, finding, across=bool(result.findings)) for finding in shown)
+    found = result.findings[:MAX_FINDINGS_SHOWN] if result.verdict is Verdict.TAMPERED else ()
+    shown = found or result.candidates[:MAX_CANDIDATES_SHOWN]
+    places = tuple(_place(volume, heatmap, finding, across=bool(found)) for finding in shown)
     return Chapter(places, () if places else _glance(volume), _strip(result, heatmap), _facts(volume))
 
 
@@ -157,7 +158,8 @@ def _strip(result: ScanResult, heatmap: HeatMap | None) -> Markup:
         return Markup("")
     maxima = [float(value) for value in heatmap.values.max(axis=(1, 2))]
     last = len(maxima) - 1
-    return slice_strip(maxima, [min(max(round(f.center_kji[0]), 0), last) for f in result.findings])
+    found = result.findings if result.verdict is Verdict.TAMPERED else ()
+    return slice_strip(maxima, [min(max(round(finding.center_kji[0]), 0), last) for finding in found])
 
 
 def _facts(volume: Volume) -> tuple[tuple[str, str], ...]:

@@ -50,6 +50,12 @@ def certainty(result: ScanResult) -> list[str]:
     sentences = [
         f"The score is {result.score:.2f} on a scale from 0 to 1. It is a rank, not the probability of tampering."
     ]
+    if result.verdict is Verdict.INCONCLUSIVE:
+        return [
+            *sentences,
+            "The scan lies outside what the engine was calibrated for, so no error rate can be stated: a high score is no finding "
+            "here, and a low one is no all-clear.",
+        ]
     if result.calibration is None or result.p_value is None:
         return [
             *sentences,
@@ -79,6 +85,8 @@ def how_sure(result: ScanResult) -> str:
     """The same in a few words, for a table."""
     if result.score is None:
         return "not scored"
+    if result.verdict is Verdict.INCONCLUSIVE:
+        return "no error rate"
     if result.calibration is None or result.p_value is None:
         return "uncalibrated"
     return f"p = {result.p_value:.3f} against {result.calibration.n_patients} intact patients"

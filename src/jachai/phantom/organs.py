@@ -8,7 +8,7 @@ import numpy as np
 
 from jachai.core.volume import Voxels
 from jachai.phantom.texture import Sampling, Texture
-from jachai.phantom.torso import VERTEBRA_MM, Patient, Plane, ellipsoid
+from jachai.phantom.torso import VERTEBRA_MM, Field, Patient, Plane, ellipsoid
 from jachai.phantom.tubes import FloatArray
 
 AIR, FAT, MUSCLE, BLOOD, HEART, LIVER, SPLEEN, STOMACH = -1000.0, -104.0, 54.0, 42.0, 47.0, 58.0, 49.0, 32.0
@@ -25,7 +25,7 @@ TABLE_TOP_MM = 6.0
 """Gap between the back and the table (mattress)."""
 
 
-def edge(field: Voxels, blur: float) -> Voxels:
+def edge(field: Field, blur: float) -> Voxels:
     """Share inside a surface, 1 within and 0 outside, blurred: field in mm, blur as standard deviation in mm."""
     t = np.multiply(field, np.float32(-0.266 / blur))
     t += np.float32(0.5)
@@ -33,7 +33,7 @@ def edge(field: Voxels, blur: float) -> Voxels:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def paint(hu: Voxels, share: Voxels, value: Voxels | float) -> None:
+def paint(hu: Voxels, share: Field, value: Field | float) -> None:
     """Replace `share` of what is there by `value`, in place."""
     hu += share * (value - hu)
 

@@ -19,6 +19,7 @@ from jachai.phantom.texture import Sampling
 from jachai.phantom.tubes import FloatArray, Tubes
 
 Field = npt.NDArray[np.floating[Any]]
+"""(j, i) distances in mm to a surface, negative inside."""
 
 ANGLES = 4096
 """Outlines are tables of the radius at so many angles: steps of 0.25 mm at 160 mm."""
@@ -40,13 +41,13 @@ VERTEBRA_MM = 25.0
 """Height of a thoracic vertebra with its disc, and so the distance of ribs at the spine."""
 
 
-def soft_min(a: Voxels, b: Voxels, width_mm: float) -> Voxels:
+def soft_min(a: Field, b: Field, width_mm: float) -> Voxels:
     """Union of two fields with corners rounded over `width_mm`."""
     overlap = np.maximum(width_mm - np.abs(a - b), 0)
     return np.asarray(np.minimum(a, b) - overlap * overlap / (4 * width_mm))
 
 
-def soft_max(a: Voxels, b: Voxels, width_mm: float) -> Voxels:
+def soft_max(a: Field, b: Field, width_mm: float) -> Voxels:
     """Intersection of two fields with corners rounded over `width_mm`."""
     overlap = np.maximum(width_mm - np.abs(a - b), 0)
     return np.asarray(np.maximum(a, b) + overlap * overlap / (4 * width_mm))

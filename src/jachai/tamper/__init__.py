@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from jachai.core.errors import UsageError
+from jachai.tamper import classical
 from jachai.tamper.attack import Attack, AttackRecord, Effect
 from jachai.tamper.ctgan import CtGan
 
@@ -15,6 +16,13 @@ _ALL: tuple[Attack, ...] = (
     CtGan(Effect.REMOVED),
     CtGan(Effect.INJECTED, varied=True),
     CtGan(Effect.REMOVED, varied=True),
+    classical.INSERT,
+    classical.COPIED_NODULE,
+    classical.COPY_MOVE,
+    classical.MIRRORED,
+    classical.SPLICE,
+    classical.INPAINT_PATCHES,
+    classical.INPAINT_HARMONIC,
 )
 
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}

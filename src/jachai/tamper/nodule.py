@@ -156,7 +156,7 @@ def draw_nodule(
         hu=float(rng.uniform(*HU_RANGES[density])),
         halo_hu=float(rng.uniform(*glass)) if density == "part-solid" else None,
         core_share=float(rng.uniform(0.35, 0.7)),
-        margin_mm=float(rng.uniform(0.25, 0.6) if density == "solid" else rng.uniform(0.5, 1.1)),
+        margin_mm=float(rng.uniform(0.15, 0.45) if density == "solid" else rng.uniform(0.4, 0.9)),
         texture_hu=float(rng.uniform(8, 25) if density != "ground-glass" else rng.uniform(25, 60)),
         lobes=int(rng.integers(2, 7)),
         lobe_height=float(rng.uniform(0.1, 0.35)),

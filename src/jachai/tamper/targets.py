@@ -14,7 +14,7 @@ from scipy import ndimage
 from jachai.core.errors import UsageError
 from jachai.core.volume import Mask, Modality, Volume, Voxels
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
-from jachai.tamper.attack import Index, Shape, Target, box_around, cut, spacing_of
+from jachai.tamper.attack import Index, Shape, Target, box_around, clipped, cut, slices, spacing_of
 
 LOOKED_AT = 8
 """Slices drawn to find healthy tissue in."""
@@ -100,6 +100,22 @@ def nodule_like(volume: Volume, rng: np.random.Generator) -> list[Blob]:
     grid = tuple(s * c for s, c in zip(spacing, cell))
     blobs = _blobs(slab, grid)
     return [Blob(_voxel(place, cell, first, volume.shape), diameter) for place, diameter in blobs]
+
+
+def is_healthy(volume: Volume, place: Shape, clearance_mm: float = 6.0) -> bool:
+    """True if the voxel lies in healthy tissue by the rule of `healthy_places`."""
+    return _unfitness(volume, place, spacing_of(volume), clearance_mm) == 0
+
+
+def densest_place(volume: Volume, rng: np.random.Generator, reach_mm: float = 15.0) -> Shape:
+    """The densest place, smoothed over 3 mm, within reach of a place in healthy tissue: a vessel."""
+    spacing = spacing_of(volume)
+    centre = healthy_places(volume, rng, 1)[0]
+    sides: Shape = tuple(max(1, 2 * round(reach_mm / s) + 1) for s in spacing)  # type: ignore[assignment]
+    box = clipped(box_around(centre, sides), volume.shape)
+    smooth = ndimage.uniform_filter(volume.voxels[slices(box)], [max(1, round(3 / s)) for s in spacing])
+    k, j, i = (int(c) + lo for c, (lo, _) in zip(np.unravel_index(int(np.argmax(smooth)), smooth.shape), box))
+    return k, j, i
 
 
 def _cells(volume: Volume, rng: np.random.Generator, room: float) -> npt.NDArray[np.int64]:

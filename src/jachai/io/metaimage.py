@@ -210,7 +210,7 @@ def _data_path(path: Path, name: str) -> Path:
     """The file next to `path` that its header names. Raises Unsupported if it lies elsewhere, Damaged if it is missing."""
     remedy = "Put the data file next to the header and name it there without a folder."
     windows = PureWindowsPath(name)
-    if windows.drive or windows.root or PurePosixPath(name).is_absolute() or ".." in windows.parts or "\0" in name:
+    if windows.drive or windows.root or PurePosixPath(name).is_absolute() or "\0" in name:
         raise Unsupported("The header names a data file outside its own folder.", remedy)
     data_path = path.parent / Path(*windows.parts)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 from frames import SHAPE, geometry, volume, voxels
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from jachai.core.errors import Damaged, LimitExceeded, NotAnImage, Unreadable, Unsupported
 from jachai.core.volume import AIR_HU, Modality
+from jachai.io.modality import guess_modality
 from jachai.io.nifti import NIFTI
 from jachai.io.reader import Decoded, plain_allocate
 from jachai.io.writer import write_nifti
@@ -181,6 +183,18 @@ def test_modality_is_guessed_and_said(tmp_path: Path) -> None:
     ):
         assert read(path).modality is modality
         assert any(f"taken for {modality}" in warning for warning in read(path).warnings)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("modality", [Modality.CT, Modality.MR])
+def test_modality_of_single_real_slices(modality: Modality, real_data: Path) -> None:
+    series = [folder for folder in sorted((real_data / modality.lower()).iterdir()) if folder.is_dir()]
+    assert series
+    for folder in series:
+        files = sorted(folder.rglob("*.dcm"))
+        file = pydicom.dcmread(files[len(files) // 2])
+        values = file.pixel_array * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
+        assert guess_modality(values[None].astype(np.float32))[0] is modality, folder.name
 
 
 def test_padding_of_ct_becomes_air(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from jachai.core.errors import UsageError
 from jachai.tamper import classical
 from jachai.tamper.attack import Attack, AttackRecord, Effect
+from jachai.tamper.control import Control
 from jachai.tamper.ctgan import CtGan
 
 _ALL: tuple[Attack, ...] = (
@@ -23,6 +24,7 @@ _ALL: tuple[Attack, ...] = (
     classical.SPLICE,
     classical.INPAINT_PATCHES,
     classical.INPAINT_HARMONIC,
+    Control(),
 )
 
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}

@@ -29,7 +29,7 @@ from jachai.tamper.attack import (
     require,
     spacing_of,
 )
-from jachai.tamper.blend import depth_mm, harmonic
+from jachai.tamper.blend import Joint, depth_mm, harmonic
 from jachai.tamper.finish import Finish, own_noise, region
 from jachai.tamper.nodule import NoduleShape, draw_lesion, draw_nodule
 from jachai.tamper.quilt import quilted
@@ -39,8 +39,11 @@ TISSUE = frozenset({Modality.CT, Modality.MR})
 NODULE_MM = (4.0, 30.0)
 """Diameters of nodules: smaller is not seen, larger is a mass (Fleischner Society)."""
 PATCH_MM = 9.0
-BLUR_MM = 2.5
-"""What is smoother than this under a nodule gives way to it; what is finer (noise) stays."""
+BLUR_MM, NOISE_SIGMAS = 2.5, 3.0
+"""What is finer than this (Gaussian σ) and within so many robust standard deviations is noise, and stays on a nodule;
+the rest, vessels among it, gives way to it where it is less dense."""
+COPIED_MM, TISSUE_MM = (13.0, 20.0), (18.0, 34.0)
+"""Sides of a copied nodule's box (just round it, so that little of its own lung comes along), and of copied lung."""
 SLICE_SIGMA = 0.35
 """Standard deviation of the slice profile over the slice distance: a rectangle has 0.29, helical profiles more."""
 SAME_GRID = 0.01
@@ -97,7 +100,7 @@ class InsertNodule:
         alpha, value = choices.nodule.rendered(original.shape, spacing, (k, j, i))  # type: ignore[arg-type]
         psf = [sigma / s for sigma, s in zip(choices.psf_mm, spacing)]
         if choices.keep_noise:
-            under = ndimage.gaussian_filter(original, [BLUR_MM / s for s in spacing])
+            under = _without_noise(original, spacing)
             change = np.maximum(value - under, 0) if volume.modality is Modality.CT else value - under
             content = original + ndimage.gaussian_filter(alpha * change, psf)
         else:
@@ -127,6 +130,7 @@ class Transplant:
 
     source: 'nodule' a nodule-like blob (or, where none is found, the densest place); 'healthy' healthy tissue; 'mirror'
     the same place of the other lung, mirrored; 'donor' healthy tissue of another scan, which must be given.
+    source_at: where in the donor (or the scan itself) the tissue lies, if it is known.
     """
 
     name: str
@@ -134,6 +138,7 @@ class Transplant:
     effect: Effect
     family: str
     donor: Volume | None = None
+    source_at: Target | None = None
     modalities: frozenset[Modality] = TISSUE
     parameters_type: type = TransplantChoices
 
@@ -150,9 +155,12 @@ class Transplant:
         if target is not None or self.effect is Effect.REMOVED:
             place = targets.removal_place(volume, rng, target, healthy)
         source = self._source(donor, place, quiet if quiet != place else spare, rng)
-        side = float(rng.uniform(18, 34))
+        side = float(rng.uniform(*(COPIED_MM if self.source == "nodule" else TISSUE_MM)))
         sharpen = _kernel_step(donor, volume, quiet, rng) if donor is not volume and rng.random() < 0.5 else 0.0
         finish = Finish.drawn(rng, quiet, ("none",) if sharpen <= 0 else ("none", "spectrum"))
+        if self.source == "nodule":
+            joint: Joint = "poisson" if rng.random() < 0.3 else "feathered"
+            finish = replace(finish, blend=replace(finish.blend, joint=joint))
         mirrored = self.source == "mirror" or bool(rng.random() < 0.5)
         choices = TransplantChoices(source, None, mirrored, sharpen, side, finish)
         record = _record(self, self.effect, volume, place, side / 2, choices, rng)
@@ -188,6 +196,8 @@ class Transplant:
         return self.donor
 
     def _source(self, donor: Volume, place: Shape, quiet: Shape, rng: np.random.Generator) -> Shape:
+        if self.source_at is not None:
+            return self.source_at.index_in(donor)
         if self.source == "nodule":
             blobs = targets.nodule_like(donor, rng)
             return blobs[0].centre_kji if blobs else targets.densest_place(donor, rng)
@@ -280,6 +290,13 @@ def _record(
     box: Box = clipped(box_around(place, sides), volume.shape)
     where = position_mm(volume, place)
     return AttackRecord(attack.name, attack.family, effect, place, where, box, int(rng.integers(SEEDS)), choices)
+
+
+def _without_noise(original: Voxels, spacing: Index) -> Voxels:
+    """The anatomy of a box: itself less its fine residual, of which only what may be noise is taken off."""
+    fine = original - ndimage.gaussian_filter(original, [BLUR_MM / s for s in spacing])
+    limit = NOISE_SIGMAS * noise.robust_sigma(fine)
+    return np.asarray(np.where(np.abs(fine) > limit, original, original - fine))
 
 
 def _lesion(volume: Volume, place: Shape, rng: np.random.Generator) -> NoduleShape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,10 @@ class Finish:
             order=int(rng.choice((1, 3, 3, 5))),
             rounding=("floor", "zero", "nearest")[int(rng.integers(3))],  # type: ignore[arg-type]
         )
+
+    def on_native_grid(self) -> Finish:
+        """The same without resampling."""
+        return replace(self, working_mm=0.0)
 
     def resampled(self, content: Voxels, spacing: Index) -> Voxels:
         """The content through the working grid and back."""

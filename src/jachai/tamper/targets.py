@@ -107,7 +107,7 @@ def is_healthy(volume: Volume, place: Shape, clearance_mm: float = 6.0) -> bool:
     return _unfitness(volume, place, spacing_of(volume), clearance_mm) == 0
 
 
-def densest_place(volume: Volume, rng: np.random.Generator, reach_mm: float = 15.0) -> Shape:
+def densest_place(volume: Volume, rng: np.random.Generator, reach_mm: float = 9.0) -> Shape:
     """The densest place, smoothed over 3 mm, within reach of a place in healthy tissue: a vessel."""
     spacing = spacing_of(volume)
     centre = healthy_places(volume, rng, 1)[0]

@@ -35,7 +35,7 @@ RETIRE_AFTER = 5_000
 MAX_TEXT = 500
 """Longest reason that is taken from a child."""
 START_SECONDS = 30.0
-"""Wall time added to the first request of a new child."""
+"""Wall time that a new child may take until it answers: a busy machine, a cold disk."""
 CONTROL_SECONDS = 10.0
 """Wall time of a request that reads nothing."""
 _BOOT = (
@@ -142,8 +142,7 @@ class Confined:
     def _exchange(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         if self._process is None:
             self._start()
-            self._knows_attached = False
-            seconds += START_SECONDS
+            self._exchange({"do": "detach"}, START_SECONDS)
         self._send_attached(seconds)
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
@@ -182,6 +181,7 @@ class Confined:
         if there is not None:
             there.close()
         self._link = here
+        self._knows_attached = False
 
     def _cause_of_end(self, process: subprocess.Popen[bytes], too_slow: bool, seconds: float) -> Unreadable:
         """Bury a child that did not answer and say why it died."""

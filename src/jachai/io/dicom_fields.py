@@ -58,6 +58,8 @@ ATTRIBUTES = {
 }  # fmt: skip
 """Technical attributes for the report. None of them holds patient data; free text about the patient is not among them."""
 MAX_SLOPE = 1e6
+HU_NAMES = ("HU", "HOUN")
+"""How Rescale Type begins where the unit is the Hounsfield unit: HU, and what people write instead."""
 UNIT_TOLERANCE = 1e-2
 """How far a direction may be from unit length: headers round to few digits."""
 
@@ -207,7 +209,7 @@ def _rescale(look: Look, modality: Modality, warnings: list[str]) -> tuple[float
     if not 0 < abs(slope) <= MAX_SLOPE or abs(intercept) > MAX_SLOPE:
         raise Damaged("RescaleSlope is zero, or rescale values are not believable.", COPY_AGAIN)
     kind = _shown(look("PixelValueTransformationSequence", "RescaleType"))
-    if modality is Modality.CT and kind not in ("", "HU"):
+    if modality is Modality.CT and kind and not kind.upper().startswith(HU_NAMES):
         _once(warnings, f"The file states {kind} as the unit of its values; they were taken as Hounsfield units.")
     return slope, intercept
 

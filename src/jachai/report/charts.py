@@ -34,12 +34,12 @@ def score_scale(score: float, threshold: float) -> Markup:
 def cue_bars(cues: Sequence[Cue]) -> Markup:
     """z-score of each cue as a bar from zero; the band of ordinary values is shaded."""
     reach = max([6.0, *(abs(cue.z) * 1.12 for cue in cues)])
-    middle, half, row = 400.0, 190.0, 24
+    middle, half, row = 550.0, 190.0, 24
     unit = half / reach
     height = row * len(cues) + 26
     bars = Markup("").join(_cue_bar(cue, 8 + row * n, middle, unit) for n, cue in enumerate(cues))
     return Markup(
-        '<svg class="cues" viewBox="0 0 640 {height}" role="img" aria-label="cue values">'
+        '<svg class="cues" viewBox="0 0 780 {height}" role="img" aria-label="cue values">'
         '<rect x="{left:.1f}" y="2" width="{width:.1f}" height="{band}" class="ordinary"/>{bars}'
         '<line x1="{middle}" x2="{middle}" y1="2" y2="{foot}" class="axis"/>'
         '<text x="{left:.1f}" y="{label_y}" text-anchor="middle">−3</text>'
@@ -63,7 +63,7 @@ def _cue_bar(cue: Cue, y: int, middle: float, unit: float) -> Markup:
     end = middle + cue.z * unit
     side, anchor = (4, "start") if cue.z >= 0 else (-4, "end")
     return Markup(
-        '<text x="200" y="{text_y}" text-anchor="end">{name}</text>'
+        '<text x="345" y="{text_y}" text-anchor="end">{name}</text>'
         '<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="15" rx="2" class="{kind}"/>'
         '<text x="{end:.1f}" y="{text_y}" text-anchor="{anchor}">{z:+.1f}</text>'
     ).format(

@@ -53,12 +53,19 @@ HTJ2K_RAMP = (
 )
 """`ramp()` as HTJ2K (ISO 15444-15), reversible, 16 bit, coded by OpenJPH 0.26.3."""
 JPEG_LOSSLESS_RAMP = (
-    "/9j/xAAXAAEBAQEAAAAAAAAAAAAAAAAHCAYM/8MACwwAEAAQAQARAP/aAAgBAAAGAADn/wDe73e73e73e73e73e73e73e0SioqKioqKioqKioqKioq"
-    "LRKKioqKioqKioqKioqKiotEoqKioqKioqKioqKioqKi0SioqKioqKioqKioqKioqLRKKioqKioqKioqKioqKiotEoqKioqKioqKioqKioqKi0Sioq"
-    "KioqKioqKioqKioqLRKKioqKioqKioqKioqKiotEoqKioqKioqKioqKioqKi0SioqKioqKioqKioqKioqLRKKioqKioqKioqKioqKiotEoqKioqKio"
-    "qKioqKioqKi0SioqKioqKioqKioqKioqLRKKioqKioqKioqKioqKij/2Q=="
+    "/9j/wwALEAAQABABAREA/8QAFgABAQEAAAAAAAAAAAAAAAAABggQ/9oACAEBAAEAAM9evXr169evXr169evaJevXr169evXr169evXtEvXr169"
+    "evXr169evXr2iXr169evXr169evXr17RL169evXr169evXr169ol69evXr169evXr169e0S9evXr169evXr169evaJevXr169evXr169evXtEv"
+    "Xr169evXr169evXr2iXr169evXr169evXr17RL169evXr169evXr169ol69evXr169evXr169e0S9evXr169evXr169evaJevXr169evXr169e"
+    "vXtEvXr169evXr169evXr2iXr169evXr169evXr17/AP/Z"
 )
-"""`ramp()` as JPEG lossless (ITU-T T.81 process 14, predictor 6), 12 bit, coded by liblj92 (imagecodecs 2026.3.6)."""
+"""`ramp()` as JPEG lossless (ITU-T T.81 process 14), 16 bit, coded by GDCM 3.2.6."""
+JPEG_2000_RAMP = (
+    "/0//UQApAAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAABDwEB/1IADAAAAAEAAQQEAAH/XAAHQICIiJD/ZAAlAAFDcmVhdGVkIG"
+    "J5IE9wZW5KUEVHIHZlcnNpb24gMi41LjT/kAAKAAAAAACTAAH/k9/4k0ASK2cWj4+hghgWVRq2TSQfltJpxONKgRTs7ze7u4NVnkhUawEw86rv"
+    "R3E28z9rzBEdIFpeO8KQI/bmc+pGKKfgaxh0oKyCI4cRx55ioN3WWWCSdWNcS1BcbYX3ZE4iiS8ROGkbli6of8AD6geAH4BQNqGFRRVgGz2mNF"
+    "83BgX0stH/2Q=="
+)
+"""`ramp()` as JPEG 2000 (ISO 15444-1), reversible, 16 bit, coded by OpenJPEG 2.5.4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ CODECS = (
     Codec("DICOM deflated", DeflatedExplicitVRLittleEndian, "pydicom"),
     Codec("RLE", RLELossless, "pylibjpeg-rle"),
     Codec("JPEG-LS", JPEGLSLossless, "pyjpegls"),
-    Codec("JPEG 2000", JPEG2000Lossless, "pylibjpeg-openjpeg"),
+    Codec("JPEG 2000", JPEG2000Lossless, "pylibjpeg-openjpeg", JPEG_2000_RAMP),
     Codec("HTJ2K", HTJ2KLossless, "pylibjpeg-openjpeg", HTJ2K_RAMP),
     Codec("JPEG lossless", JPEGLossless, "python-gdcm", JPEG_LOSSLESS_RAMP),
 )

@@ -32,10 +32,16 @@ SLAB_MM = 45.0
 """Thickness searched for nodules at a time."""
 BLOB_GRID_MM = 2.0
 """Grid on which blobs are sought; nodules below 5 mm are missed."""
-BLOB_SIGMA_MM = 3.0
+BLOB_SIGMAS_MM = (1.8, 3.0, 5.0)
+"""Gaussians whose neighbours are subtracted: blobs of some 5–10 and 10–18 mm."""
+BLOB_CONTRAST_HU = 60.0
+"""Least difference of two such Gaussians at a nodule's middle."""
+LUNG_WALL_HU = -400.0
+MOST_BLOBS, BLOB_APART_MM = 16, 12.0
+"""Peaks per scale whose roundness is measured; of two closer than this the better one is kept."""
 ROUNDNESS = 0.5
 """Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
-BLOB_ROOM_MM, BLOB_LUNG = 12.0, 0.85
+BLOB_ROOM_MM, BLOB_LUNG = 13.0, 0.75
 """At least this share of the voxels within that distance is lung: not at the hilum, not in the wall."""
 BLOB_HU = -500.0
 """A nodule's middle, smoothed, is denser than this."""
@@ -170,32 +176,43 @@ def _pooled(slab: Voxels, spacing: Index) -> tuple[Voxels, Shape]:
 
 
 def _blobs(slab: Voxels, grid: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
-    """(cell, diameter in mm) of round dense maxima enclosed by lung, roundest first."""
-    air = ndimage.binary_closing(slab < -600, iterations=2) & _enclosed(slab < -400)
-    density = np.where(slab > 150, np.float32(-850), slab)
-    sigma = [BLOB_SIGMA_MM / g for g in grid]
-    smooth = ndimage.gaussian_filter(density, sigma)
-    laplace = sum(
-        ndimage.gaussian_filter(density, sigma, order=[2 * (a == b) for b in range(3)]) / grid[a] ** 2 for a in range(3)
-    )
-    lung = ndimage.uniform_filter(
+    """(cell, diameter in mm) of round dense maxima enclosed by lung, most nodule-like first.
+
+    Differences of Gaussians at two scales find them; the ratio of curvatures tells balls from vessels.
+    """
+    lung = _enclosed(slab < LUNG_WALL_HU)
+    if not lung.any():
+        return []
+    where = ndimage.find_objects(lung.astype(np.int8))[0]
+    offset = [s.start for s in where]
+    slab, lung = slab[where], lung[where]
+    density = np.minimum(slab, np.float32(100))
+    blurred = [ndimage.gaussian_filter(density, [sigma / g for g in grid], truncate=3) for sigma in BLOB_SIGMAS_MM]
+    room = ndimage.uniform_filter(
         (slab < BLOB_HU).astype(np.float32), [max(1, round(2 * BLOB_ROOM_MM / g)) for g in grid]
     )
-    peaks = (
-        (lung > BLOB_LUNG)
-        & (laplace == ndimage.minimum_filter(laplace, 3))
-        & (smooth > BLOB_HU - 150)
-        & air
-        & (slab > BLOB_HU)
-    )
+    allowed = lung & (room > BLOB_LUNG) & (slab > BLOB_HU)
     found = []
-    for place in np.argwhere(peaks):
-        curvature = np.linalg.eigvalsh(_hessian(smooth, place, grid))
-        roundness = curvature[2] / curvature[0] if curvature[2] < 0 else 0.0
-        if roundness > ROUNDNESS:
-            found.append((roundness * -float(laplace[tuple(place)]), tuple(int(c) for c in place)))
+    for fine, coarse, sigma in zip(blurred, blurred[1:], BLOB_SIGMAS_MM[1:]):
+        contrast = fine - coarse
+        peaks = allowed & (contrast > BLOB_CONTRAST_HU) & (contrast == ndimage.maximum_filter(contrast, 3))
+        places = np.argwhere(peaks)
+        for place in places[np.argsort(-contrast[peaks])[:MOST_BLOBS]]:
+            curvature = np.linalg.eigvalsh(_hessian(fine, place, grid))
+            roundness = float(curvature[2] / curvature[0]) if curvature[2] < 0 else 0.0
+            if roundness > ROUNDNESS:
+                cell = tuple(int(c) + start for c, start in zip(place, offset))
+                found.append((roundness * float(contrast[tuple(place)]), cell, 3 * sigma))
     found.sort(reverse=True)
-    return [(place, 2.2 * BLOB_SIGMA_MM) for _, place in found]
+    apart: list[tuple[tuple[int, ...], float]] = []
+    for _, cell, diameter in found:
+        if all(_distance(cell, other, grid) > BLOB_APART_MM for other, _ in apart):
+            apart.append((cell, diameter))
+    return apart
+
+
+def _distance(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[float, ...]) -> float:
+    return float(np.linalg.norm([(x - y) * g for x, y, g in zip(a, b, grid)]))
 
 
 def _enclosed(dark: Mask) -> Mask:

@@ -24,7 +24,7 @@ SLAB = 12
 """Slices made at a time: bounds the memory of the vessels."""
 TWIGS = 4500
 """Ends of each of the four trees of vessels (arteries and veins, right and left): the last are 1 mm wide."""
-ARTERY_MM, VEIN_MM = 6.0, 5.2
+ARTERY_MM, VEIN_MM = 5.7, 4.9
 """Radius of the main artery and vein of a lung where they enter it."""
 LUNG_GRID_MM = 5.0
 """Step of the grid on which places in the lungs are looked for."""

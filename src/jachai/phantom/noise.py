@@ -184,9 +184,9 @@ VIEWS = 18
 """Directions in which the body is projected: every 10°."""
 BOWTIE_RADIUS_MM = 185.0
 """Half the width of the water cylinder whose profile the bowtie filter flattens by `BOWTIE_SHARE`."""
-BOWTIE_SHARE = 0.6
+BOWTIE_SHARE = 0.35
 """How much of that cylinder's missing attenuation the filter adds off-centre (typical body filter, assumed)."""
-DOSE_MODULATION = 0.6
+DOSE_MODULATION = 0.75
 """Share of the contrast in attenuation left after tube current modulation (Kalra et al., Radiology 233:649, 2004)."""
 
 

@@ -152,7 +152,9 @@ def _wall(c: Canvas) -> None:
     sheet = np.exp(-((grain.wide / 0.13) ** 2)) * np.clip(0.6 + 0.5 * grain.coarse, 0, 1)
     sheet += 0.7 * np.exp(-(((c.chest - 13.5 - 1.5 * grain.wide) / 1.3) ** 2))
     tissue = MUSCLE + 4 * grain.medium + 3 * grain.coarse
-    paint(c.hu, muscle, tissue - np.minimum(sheet, 0.85) * (tissue - FAT))
+    armpit = ellipsoid(np.abs(c.plane.x) - 122 * c.patient.width, c.plane.y - 6, c.z - 72, (17, 24, 46))
+    sheet = np.maximum(sheet, edge(armpit + 5 * grain.coarse, 1.5) * (0.85 + 0.2 * grain.coarse))
+    paint(c.hu, muscle, tissue - np.minimum(sheet, 0.9) * (tissue - FAT))
 
 
 def _belly(c: Canvas, below: Voxels) -> None:

@@ -20,8 +20,8 @@ REACH = 0.42
 """Share of the way to the middle of its points that a branch grows before it divides."""
 SIDEWAYS = 0.7
 """How much more a branch divides to its sides than into a near and a far part: vessels run outwards from the hilum."""
-RADIUS_POWER = 3.3
-"""A branch of radius r supplies r**3.3 points; Murray's law has 3, measured arteries 2.3 to 3.4 by generation."""
+RADIUS_POWER = 3.1
+"""A branch of radius r supplies r**3.1 points; Murray's law has 3, measured arteries 2.3 to 3.4 by generation."""
 BEND = 0.07
 """Sideways step of the middle of a branch, as a share of its length: vessels are not straight."""
 BRONCHUS_TO_ARTERY = 0.65

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
@@ -10,9 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from types import FrameType
 from uuid import uuid4
 
 from jachai.core.errors import LimitExceeded, Unreadable
@@ -145,14 +143,10 @@ _worker: _Worker | None = None
 
 
 def _start_worker(request: ScanRequest) -> None:
+    """Ctrl-C reaches every process of a terminal: workers leave it to the parent, which ends them."""
     global _worker
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = _Worker(request, load(request.model))
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C reaches every process of the terminal: a worker goes without a word, the parent speaks."""
-    os._exit(130)
 
 
 def _work(path: str) -> list[Outcome]:
@@ -163,15 +157,20 @@ def _work(path: str) -> list[Outcome]:
 def _in_parallel(request: ScanRequest, progress: Progress) -> Iterator[Outcome]:
     """Paths in worker processes ('spawn', as on every operating system), outcomes in the order of the paths."""
     total = len(request.paths)
+    others = set(active_children())
     pool = ProcessPoolExecutor(
         min(request.jobs, total), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(request,)
     )
+    finished = False
     try:
-        progress(f"examining {total} paths", 0.0)
-        for number, outcomes in enumerate(pool.map(_work, request.paths), 1):
+        answers = [pool.submit(_work, path) for path in request.paths]
+        for number, answer in enumerate(answers):
             progress(f"examining {total} paths", number / total)
-            yield from outcomes
+            yield from answer.result()
+        finished = True
     except BrokenProcessPool as error:
         raise LimitExceeded("A worker process ended, probably for want of memory.", "Try fewer --jobs.") from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in () if finished else set(active_children()) - others:
+            worker.terminate()
+        pool.shutdown(wait=True)

@@ -36,6 +36,7 @@ MAX_TEXT = 500
 """Longest reason that is taken from a child."""
 START_SECONDS = 30.0
 """Wall time that a new child may take until it answers: a busy machine, a cold disk."""
+READY = {"do": "ready"}
 CONTROL_SECONDS = 10.0
 """Wall time of a request that reads nothing."""
 _BOOT = (
@@ -137,13 +138,17 @@ class Confined:
         if self._attached is not None and not self._knows_attached:
             self._knows_attached = True
             self._attached.send(self._link)
-            self._exchange({"do": "attach", "shape": self._attached.shape, "path": self._attached.path}, seconds)
+            self._send({"do": "attach", "shape": self._attached.shape, "path": self._attached.path}, seconds)
 
     def _exchange(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         if self._process is None:
             self._start()
-            self._exchange({"do": "detach"}, START_SECONDS)
+            self._send(READY, START_SECONDS)
         self._send_attached(seconds)
+        return self._send(request, seconds)
+
+    def _send(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """One message there and one back, to a process that runs."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         self.requests += 1

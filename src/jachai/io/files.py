@@ -184,6 +184,8 @@ class _Reading:
                 answer = self._ask({"do": "inspect", "path": str(source.path), "key": self._key})
                 if "dicom" in answer:
                     files.append(File(source, header_from_json(answer["dicom"])))
+                elif not isinstance(answer.get("format"), str):
+                    raise ValueError("neither DICOM nor another format")
                 else:
                     companion = answer.get("companion")
                     singles.append(_Single(source, Path(companion).resolve() if isinstance(companion, str) else None))

@@ -102,6 +102,11 @@ def _position(voxels: Voxels, given: list[Voxels]) -> int:
     return [memory.ctypes.data for memory in given].index(voxels.ctypes.data)
 
 
+def ready(request: Request, desk: Desk) -> dict[str, Any]:
+    """Say that this child has started."""
+    return {}
+
+
 def attach(request: Request, desk: Desk) -> dict[str, Any]:
     """shape, path → map the memory that the parent passes, for `decode`."""
     k, j, i = request["shape"]
@@ -139,5 +144,5 @@ def referenced(request: Request, desk: Desk) -> dict[str, Any]:
 
 
 TASKS: Mapping[str, Task] = {
-    task.__name__: task for task in (inspect, decode, read, attach, detach, members, unpack, referenced)
+    task.__name__: task for task in (ready, inspect, decode, read, attach, detach, members, unpack, referenced)
 }

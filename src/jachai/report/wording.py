@@ -66,19 +66,18 @@ def certainty(result: ScanResult) -> list[str]:
 
 
 def _compared(p_value: float, calibration: Calibration) -> list[str]:
-    unit = "single slices" if calibration.basis == "slice" else "whole volumes"
-    at_floor = p_value <= calibration.p_floor * 1.001
-    sentences = [
-        f"It was compared with {unit} of {calibration.n_patients} intact patients (p = {p_value:.3f}). "
-        + (
-            "None of them scored as high. So few patients allow no smaller p than this."
-            if at_floor
-            else f"About {100 * p_value:.0f} in 100 intact scans score as high or higher."
-        ),
-        f"With {calibration.n_patients} patients behind it, the rate of false alarms is only known to lie below "
+    n, unit = calibration.n_patients, "single slices" if calibration.basis == "slice" else "whole volumes"
+    as_high = round(p_value * (n + 1)) - 1
+    comparison = (
+        "None of them scored as high, and so few patients allow no smaller p than this."
+        if as_high <= 0
+        else f"{as_high} of the {n} scored as high or higher."
+    )
+    return [
+        f"It was compared with {unit} of {n} intact patients (p = {p_value:.3f}). {comparison}",
+        f"With {n} patients behind it, the rate of false alarms is only known to lie below "
         f"{100 * calibration.false_alarm_upper:.0f} % (95 % confidence).",
     ]
-    return sentences
 
 
 def how_sure(result: ScanResult) -> str:

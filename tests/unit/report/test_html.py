@@ -111,6 +111,7 @@ def test_places_below_the_threshold_are_called_so(tmp_path: Path) -> None:
     assert "No sign of tampering found." in page.text
     assert "This is no proof of integrity" in page.text
     assert "they are not findings" in page.text
+    assert "6 of the 11 scored as high or higher" in page.text
     assert page.text.count(", below the threshold") == MAX_CANDIDATES_SHOWN
     assert "Finding 1" not in page.text
     assert "coronal, close-up" not in page.text

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 
 from jachai.core.volume import Voxels
 from jachai.phantom.organs import Grain, edge, paint
@@ -128,9 +129,9 @@ class Head:
 
     def base(self, plane: Plane, z: float) -> Voxels:
         """Field of what lies below the brain: the three steps of the skull base, negative below."""
-        front = 1 / (1 + np.exp((plane.y + 38) / 3.0))
-        back = 1 / (1 + np.exp(-(plane.y - 4) / 4.0))
-        sides = 1 / (1 + np.exp(-(np.abs(plane.x) - 14) / 2.5))
+        front = expit(-(plane.y + 38) / 3.0)
+        back = expit((plane.y - 4) / 4.0)
+        sides = expit((np.abs(plane.x) - 14) / 2.5)
         middle = (1 - front) * (1 - back)
         floor = -20 * front - 68 * back - (20 + 24 * sides) * middle
         return np.asarray((z - floor) * 0.8)
@@ -250,7 +251,7 @@ def _cerebellum(canvas: _Canvas, head: Head, plane: Plane, z: float, small: Voxe
 def _to_fluid(head: Head, plane: Plane, z: float, grain: Grain, cerebrum: Voxels) -> Voxels:
     """Distance in mm to the nearest fluid-filled fold of the cerebrum; negative within the fluid."""
     deep = np.maximum(-cerebrum - SULCUS_MM - 3 * grain.wide, 0)
-    wide = 0.35 + 0.9 * np.exp(cerebrum / 6.0)
+    wide = 0.35 + 0.9 * np.exp(np.minimum(cerebrum, 0) / 6.0)
     fold = np.hypot(head.folds(plane, z, 0), 1.2 * deep) - wide
     middle = np.hypot(plane.y / 46, (z - 4) / 30)
     away = np.maximum(1 - middle, 0) * 40

@@ -99,10 +99,10 @@ def _full_plane_mean(half: FloatArray, width: int) -> float:
 def slice_correlation(lag_mm: npt.ArrayLike, thickness_mm: float) -> FloatArray:
     """Correlation of noise at the same place of two slices `lag_mm` apart: overlap of two Gaussian slice profiles.
 
-    thickness_mm: full width at half maximum of the profile (0: slices share nothing).
+    thickness_mm: full width at half maximum of the profile (below a nanometre: slices share nothing).
     """
     lag = np.asarray(lag_mm, dtype=np.float64)
-    if thickness_mm <= 0:
+    if thickness_mm < 1e-6:
         return np.where(lag == 0, 1.0, 0.0)
     sigma = thickness_mm / FWHM_PER_SIGMA
     return np.asarray(np.exp(-(lag**2) / (4 * sigma**2)))

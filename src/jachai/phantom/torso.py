@@ -30,7 +30,7 @@ _Z = np.array([-120.0, -60, 0, 40, 80, 105, 140])
 _BODY_WIDTH = np.array([156.0, 160, 163, 167, 170, 171, 168])
 _BODY_FRONT = np.array([118.0, 121, 118, 110, 95, 83, 76])
 _BODY_BACK = np.array([100.0, 103, 104, 104, 100, 94, 88])
-_CHEST_WIDTH = np.array([126.0, 128, 122, 110, 84, 60, 52])
+_CHEST_WIDTH = np.array([130.0, 133, 128, 116, 89, 63, 54])
 _CHEST_FRONT = np.array([92.0, 95, 91, 81, 61, 47, 42])
 _CHEST_BACK = np.array([74.0, 79, 79, 76, 64, 52, 46])
 _MIDLINE_Y = np.array([-90.0, -62, -35, 5, 35, 60, 95])
@@ -162,7 +162,7 @@ class Patient:
     @cached_property
     def dome_mm(self) -> tuple[float, float]:
         """Height of the right and the left dome of the diaphragm: how deeply the patient breathed in."""
-        top = -52 + 7 * float(np.tanh(self._draw[4]))
+        top = -60 + 7 * float(np.tanh(self._draw[4]))
         return top, top - 9 + 3 * float(np.tanh(self._draw[5]))
 
     @cached_property

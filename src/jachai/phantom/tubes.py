@@ -18,6 +18,10 @@ MARGIN = 2.6
 """Standard deviations of blur beyond a tube's wall after which it is no longer drawn."""
 BOX_SIDES = np.array([1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 26, 32, 42, 54, 70, 90, 120, 160, 220, 300, 400, 600])
 """Tubes are drawn in boxes of these sides (voxels), many of one size at a time."""
+_RADIUS = np.array([0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 20.0])
+_SLAB = np.array([0.58, 0.59, 0.63, 0.69, 0.786, 0.962, 1.18, 1.43, 1.786, 2.28, 2.81, 3.87, 5.92, 7.94, 20.0])
+"""Radius of a cylinder → half thickness of the slab whose blurred profile is nearest to it, both in units of the blur:
+fitted to the exact profile, a noncentral χ² distribution; the largest error is 0.02."""
 BATCH = 300_000
 """Voxels evaluated at a time (a few MB per intermediate array)."""
 
@@ -132,23 +136,30 @@ def _draw_boxes(
     size = length.astype(np.float32).reshape(column)
     t = np.clip(forward, 0, size)
     distance = np.sqrt(np.maximum(square + t * (t - 2 * forward), 0))
-    taper = ((tubes.r1 - tubes.r0) / length).astype(np.float32).reshape(column)
-    radius = tubes.r0.astype(np.float32).reshape(column) + taper * t
-    value = _profile(distance, radius, sigma.astype(np.float32).reshape(column))
+    share = t / size
+    radius, slab = (
+        (a[:, None, None, None] + share * (b - a)[:, None, None, None]).astype(np.float32)
+        for a, b in ((tubes.r0 / sigma, tubes.r1 / sigma), (_slab(tubes.r0 / sigma), _slab(tubes.r1 / sigma)))
+    )
+    value = _profile((distance / sigma.reshape(column)).astype(np.float32), radius, slab)
     keep = value > 0.004
     np.maximum.at(cover.ravel(), np.broadcast_to(flat, value.shape)[keep], value[keep])
 
 
-def _profile(distance: Voxels, radius: Voxels, sigma: Voxels) -> Voxels:
-    """Share filled at a distance from the axis of a cylinder seen through a Gaussian blur.
+def _slab(radius: FloatArray) -> FloatArray:
+    """Half thickness of the slab that looks like a cylinder, both in units of the blur."""
+    return np.asarray(radius + np.interp(radius, _RADIUS, _SLAB - _RADIUS))
 
-    At the axis this is exact, 1 - exp(-r² / 2σ²); away from it the shape is that of a slab of half thickness r, which is
-    right where r ≫ σ (a blurred edge) and where r ≪ σ (the blur itself).
+
+def _profile(distance: Voxels, radius: Voxels, slab: Voxels) -> Voxels:
+    """Share filled at a distance from the axis of a cylinder seen through a Gaussian blur, all in units of the blur.
+
+    At the axis it is exact, 1 - exp(-r² / 2); away from it the shape is that of a slab of half thickness `slab`.
     """
-    scale = np.float32(LOGISTIC) / sigma
-    near = _logistic((radius - distance) * scale) + _logistic((radius + distance) * scale) - 1
-    middle = 2 * _logistic(radius * scale) - 1
-    return np.asarray((1 - np.exp(-((radius / sigma) ** 2) / 2)) * near / middle)
+    scale = np.float32(LOGISTIC)
+    near = _logistic((slab - distance) * scale) + _logistic((slab + distance) * scale) - 1
+    middle = 2 * _logistic(slab * scale) - 1
+    return np.asarray((1 - np.exp(-(radius**2) / 2)) * near / middle)
 
 
 def _logistic(x: Voxels) -> Voxels:

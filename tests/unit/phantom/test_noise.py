@@ -1,0 +1,163 @@
+"""CT noise against its designed spectrum and slice overlap; Rician noise against its moments; the level against theory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jachai.core.errors import UsageError
+from jachai.phantom.noise import (
+    DOSE_MODULATION,
+    KERNELS,
+    WATER_PER_MM,
+    NoiseLevel,
+    ct_noise,
+    folded_nps,
+    rician,
+    slice_correlation,
+    slice_weights,
+)
+
+PIXEL = 0.7
+
+
+def ring_mean(power: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
+    """Full-plane power → frequency of rings up to Nyquist and the mean power in each."""
+    n = power.shape[0]
+    f = np.hypot(np.fft.fftfreq(n, pixel)[:, None], np.fft.fftfreq(n, pixel)[None, :])
+    edges = np.linspace(0.03, 0.5 / pixel, 24)
+    ring = np.digitize(f, edges)
+    values = np.array([power[ring == r].mean() for r in range(1, len(edges))])
+    return (edges[1:] + edges[:-1]) / 2, values
+
+
+def measured_nps(noise: np.ndarray) -> np.ndarray:
+    """Mean periodogram of the slices, full plane, tapered against leakage."""
+    window = np.hanning(noise.shape[1])[:, None] * np.hanning(noise.shape[2])[None, :]
+    return np.mean(np.abs(np.fft.fft2(noise * window)) ** 2, axis=0) / (window**2).sum()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_noise_has_the_designed_spectrum(name: str) -> None:
+    noise = ct_noise((24, 160, 160), (2.5, PIXEL, PIXEL), name, np.random.default_rng(1))
+    frequency, measured = ring_mean(measured_nps(noise), PIXEL)
+    half = folded_nps(KERNELS[name], (160, 160), (PIXEL, PIXEL))
+    full = np.concatenate([half, half[:, 1:-1][np.r_[0, 159:0:-1]][:, ::-1]], axis=1)
+    _, designed = ring_mean(full, PIXEL)
+    assert np.corrcoef(measured, designed)[0, 1] > 0.99
+    assert np.allclose(measured, designed, rtol=0.12, atol=0.03 * designed.max())
+    assert abs(frequency[measured.argmax()] - frequency[designed.argmax()]) < 0.07
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("spacing", [(2.5, 0.7, 0.7), (1.0, 1.4, 1.1)])
+def test_noise_has_mean_zero_and_variance_one(name: str, spacing: tuple[float, float, float]) -> None:
+    noise = ct_noise((20, 150, 131), spacing, name, np.random.default_rng(2))
+    assert noise.dtype == np.float32
+    assert abs(noise.mean()) < 0.01
+    assert noise.var() == pytest.approx(1, abs=0.02)
+
+
+def test_sharper_kernels_have_finer_noise() -> None:
+    peak = {}
+    for name in KERNELS:
+        noise = ct_noise((16, 192, 192), (2.5, 0.5, 0.5), name, np.random.default_rng(3))
+        frequency, power = ring_mean(measured_nps(noise), 0.5)
+        peak[name] = frequency[power.argmax()]
+    assert peak["soft"] < peak["standard"] < peak["sharp"]
+
+
+def test_folding_is_what_taking_every_second_pixel_does() -> None:
+    """Oracle: noise made at half the pixel size, then thinned out."""
+    fine = ct_noise((24, 320, 320), (5.0, 0.35, 0.35), "sharp", np.random.default_rng(4))
+    coarse = ct_noise((24, 160, 160), (5.0, 0.7, 0.7), "sharp", np.random.default_rng(5))
+    _, thinned = ring_mean(measured_nps(fine[:, ::2, ::2]), 0.7)
+    _, direct = ring_mean(measured_nps(coarse), 0.7)
+    assert np.allclose(thinned, direct, rtol=0.12, atol=0.03)
+
+
+@pytest.mark.parametrize("thickness", [0.5, 2.0, 4.0, 6.0])
+def test_slices_correlate_as_their_profiles_overlap(thickness: float) -> None:
+    step = 2.0
+    noise = ct_noise((40, 128, 128), (step, 0.7, 0.7), "standard", np.random.default_rng(6), thickness)
+    for lag in (1, 2, 3):
+        measured = float(np.mean(noise[lag:] * noise[:-lag]))
+        assert measured == pytest.approx(float(slice_correlation(lag * step, thickness)), abs=0.02)
+
+
+@given(step=st.floats(0.3, 8), thickness=st.floats(0, 10))
+def test_slice_weights_have_the_correlation_they_are_made_for(step: float, thickness: float) -> None:
+    weights = slice_weights(step, thickness)
+    assert (weights**2).sum() == pytest.approx(1)
+    assert np.allclose(weights, weights[::-1])
+    achieved = np.correlate(weights, weights, "full")[len(weights) - 1 :]
+    wanted = slice_correlation(np.arange(len(achieved)) * step, thickness)
+    assert np.allclose(achieved, wanted, atol=5e-3)
+
+
+def test_nothing_repeats() -> None:
+    """No slice resembles another beyond the overlap, no edge its opposite, no tile the next."""
+    noise = ct_noise((10, 128, 128), (2.5, 0.7, 0.7), "standard", np.random.default_rng(7), 2.5)
+    flat = noise.reshape(10, -1)
+    apart = np.corrcoef(flat)[np.triu_indices(10, 3)]
+    assert np.abs(apart).max() < 0.05
+    assert abs(np.mean(noise[:, 0] * noise[:, -1])) < 0.1
+    assert abs(np.mean(noise[:, :, 0] * noise[:, :, -1])) < 0.1
+    spectrum = np.fft.fft2(noise)
+    surface = np.fft.ifft2(np.abs(spectrum) ** 2).real.mean(axis=0)
+    surface /= surface[0, 0]
+    assert np.abs(surface[20:-20, 20:-20]).max() < 0.05
+
+
+@given(shape=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)), seed=st.integers(0, 9))
+def test_any_shape_and_the_same_seed_the_same_noise(shape: tuple[int, int, int], seed: int) -> None:
+    one = ct_noise(shape, (1.0, 0.9, 0.8), "soft", np.random.default_rng(seed))
+    two = ct_noise(shape, (1.0, 0.9, 0.8), "soft", np.random.default_rng(seed))
+    assert one.shape == shape
+    assert np.isfinite(one).all()
+    assert np.array_equal(one, two)
+
+
+def test_an_unknown_kernel_is_named_with_the_choices() -> None:
+    with pytest.raises(UsageError, match=r"soft, standard, sharp.*standard"):
+        ct_noise((1, 4, 4), (1, 1, 1), "standrad", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 20.0])
+def test_rician_background_and_bright_signal(sigma: float) -> None:
+    """Gudbjartsson and Patz 1995: Rayleigh without signal, about Gaussian around √(A² + σ²) far above the noise."""
+    rng = np.random.default_rng(8)
+    dark = rician(np.zeros((400, 400), dtype=np.float32), sigma, rng)
+    assert dark.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.01)
+    assert dark.var() == pytest.approx((2 - np.pi / 2) * sigma**2, rel=0.02)
+    signal = 30 * sigma
+    bright = rician(np.full((400, 400), signal, dtype=np.float32), sigma, rng)
+    assert bright.mean() == pytest.approx(np.hypot(signal, sigma), rel=0.001)
+    assert bright.var() == pytest.approx(sigma**2, rel=0.02)
+    assert (bright**2).mean() == pytest.approx(signal**2 + 2 * sigma**2, rel=0.001)
+
+
+def test_rician_without_noise_is_the_signal() -> None:
+    signal = np.arange(12, dtype=np.float32).reshape(3, 4)
+    assert np.array_equal(rician(signal, 0.0, np.random.default_rng(0)), signal)
+
+
+def cylinder(radius: float) -> tuple[NoiseLevel, np.ndarray, np.ndarray]:
+    x = np.arange(-200.0, 201, 4)
+    inside = np.hypot(x[:, None], x[None, :]) < radius
+    return NoiseLevel(x, x), np.where(inside, 0, -1000).astype(np.float32), inside
+
+
+@pytest.mark.parametrize("radius", [80.0, 140.0])
+def test_level_in_the_middle_of_a_water_cylinder_is_what_theory_says(radius: float) -> None:
+    level, hu, _ = cylinder(radius)
+    wanted = np.exp(DOSE_MODULATION * WATER_PER_MM * 2 * radius / 2)
+    assert level.of(hu)[50, 50] == pytest.approx(wanted, rel=0.08)
+
+
+def test_noise_is_highest_in_the_middle_and_lowest_in_air() -> None:
+    level, hu, _ = cylinder(150)
+    sigma = level.of(hu)
+    assert sigma[50, 50] > 1.1 * sigma[50, 50 + 33] > 1.2 * sigma[2, 50]
+    larger, smaller = cylinder(160)[1], cylinder(120)[1]
+    assert level.of(larger)[50, 50] > level.of(smaller)[50, 50]

@@ -181,6 +181,8 @@ def check_frame(frame: bytes, image: PixelFormat) -> int:
         raise Damaged(codestream.LIES, COPY_AGAIN)
     if not 1 <= size.precision <= image.bits_allocated:
         raise Damaged("The compressed image has more bits per pixel than its header states.", COPY_AGAIN)
+    if syntax in JPEG_LOSSY and size.precision > 8:
+        raise Unsupported("Lossy JPEG with 12 bits per pixel is not read.", "Export it uncompressed.")
     return size.precision
 
 
@@ -237,10 +239,7 @@ def _decode_jpeg(data_set: Dataset, number: int, syntax: str) -> Samples:
     """JPEG of the old kind, by gdcm through pydicom."""
     from pydicom.pixels.decoders.base import get_decoder
 
-    try:
-        samples, _ = get_decoder(syntax).as_array(data_set, index=number, raw=True, decoding_plugin="gdcm")
-    except NotImplementedError as error:
-        raise Unsupported("Lossy JPEG with 12 bits per pixel is not read.", "Export it uncompressed.") from error
+    samples, _ = get_decoder(syntax).as_array(data_set, index=number, raw=True, decoding_plugin="gdcm")
     return samples.view(samples.dtype.str.replace("i", "u"))
 
 

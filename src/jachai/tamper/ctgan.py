@@ -82,7 +82,8 @@ class CtGanChoices:
     resampling). order: of the splines. pad: beyond the ends of the scan. outer_scale: second cube over first.
     equalise: through the pooled CDF of `bins` bins over the healthy cubes at `examples`. touch_up: 'copied' noise from
     `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. reach: of the dome.
-    brighten_only: max(…, original) with the sigmoid. rounding: float → stored integer. nodule: what the painter paints.
+    brighten_only: max(…, original) with the sigmoid. rounding: float → stored integer ('zero' where the scan was given
+    in HU, 'floor' where in stored values with an intercept; `sample` draws one). nodule: what the painter paints.
     """
 
     effect: Effect
@@ -207,6 +208,7 @@ class CtGan:
             touch_up="gaussian" if rng.random() < GAUSSIAN_SHARE else "copied",
             reach=3.0 if injects else 0.1,
             brighten_only=injects,
+            rounding="floor" if rng.random() < 0.5 else "zero",
         )
         box = box_around(place, _sides(volume, choices)[0])
         if box != clipped(box, volume.shape):

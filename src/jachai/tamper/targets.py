@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from jachai.core.errors import UsageError
 from jachai.core.volume import Mask, Modality, Volume, Voxels
-from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
+from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung, coarse_mean
 from jachai.tamper.attack import Index, Shape, Target, box_around, clipped, cut, slices, spacing_of
 
 LOOKED_AT = 8
@@ -37,8 +37,8 @@ BLOB_SIGMAS_MM = (1.8, 3.0, 5.0)
 BLOB_CONTRAST_HU = 60.0
 """Least difference of two such Gaussians at a nodule's middle."""
 LUNG_WALL_HU = -400.0
-MOST_BLOBS, BLOB_APART_MM = 16, 12.0
-"""Peaks per scale whose roundness is measured; of two closer than this the better one is kept."""
+BLOB_APART_MM = 12.0
+"""Of two blobs closer than this the better one is kept."""
 ROUNDNESS = 0.5
 """Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
 BLOB_ROOM_MM, BLOB_LUNG = 13.0, 0.75
@@ -142,11 +142,16 @@ def _cells(volume: Volume, rng: np.random.Generator, room: float) -> npt.NDArray
 
 
 def _inside(few: Volume) -> Mask:
-    """Coarse cells of lung (CT) or body (MR), without their rim."""
-    mask = coarse_lung(few) if few.modality is Modality.CT else coarse_body(few)
+    """Coarse cells of lung (CT) or body (MR), without their rim. Of a CT that shows no enclosed lung (a narrow field of
+    view), cells as dense as parenchyma."""
+    ct = few.modality is Modality.CT
+    mask = coarse_lung(few) if ct else coarse_body(few)
+    if ct and not mask.any():
+        mean = coarse_mean(few.voxels)
+        mask = (mean > LUNG_MEAN_HU[0]) & (mean < LUNG_MEAN_HU[1])
     flat = np.zeros((3, 3, 3), dtype=bool)
     flat[1] = True
-    rim = 2 if few.modality is Modality.CT else 4
+    rim = 2 if ct else 4
     inner = ndimage.binary_erosion(mask, flat, iterations=rim, border_value=0)
     return np.asarray(inner if inner.any() else mask)
 
@@ -197,8 +202,7 @@ def _blobs(slab: Voxels, grid: tuple[float, ...]) -> list[tuple[tuple[int, ...],
         contrast = fine - coarse
         peaks = allowed & (contrast > BLOB_CONTRAST_HU) & (contrast == ndimage.maximum_filter(contrast, 3))
         places = np.argwhere(peaks)
-        for place in places[np.argsort(-contrast[peaks])[:MOST_BLOBS]]:
-            curvature = np.linalg.eigvalsh(_hessian(fine, place, grid))
+        for place, curvature in zip(places, np.linalg.eigvalsh(_hessians(fine, places, grid))):
             roundness = float(curvature[2] / curvature[0]) if curvature[2] < 0 else 0.0
             if roundness > ROUNDNESS:
                 cell = tuple(int(c) + start for c, start in zip(place, offset))
@@ -228,15 +232,24 @@ def _enclosed(dark: Mask) -> Mask:
     return out
 
 
-def _hessian(field: Voxels, place: npt.NDArray[np.int64], grid: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """(3, 3) second derivatives at a cell, per mm²."""
-    k, j, i = (int(c) for c in place)
-    around = cut(field, box_around((k, j, i), (5, 5, 5)))
-    out = np.empty((3, 3))
+def _hessians(field: Voxels, places: npt.NDArray[np.int64], grid: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    """(n, 3, 3) second differences per mm² at n cells."""
+    padded = np.pad(field, 1, mode="edge").astype(np.float64)
+    unit = np.eye(3, dtype=np.int64)
+
+    def at(offset: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        k, j, i = (places + 1 + offset).T
+        return np.asarray(padded[k, j, i])
+
+    out = np.empty((len(places), 3, 3))
     for a in range(3):
-        slope = np.gradient(around, grid[a], axis=a)
-        for b in range(3):
-            out[a, b] = np.gradient(slope, grid[b], axis=b)[2, 2, 2]
+        for b in range(a, 3):
+            if a == b:
+                second = at(unit[a]) - 2 * at(0 * unit[a]) + at(-unit[a])
+            else:
+                same, cross = unit[a] + unit[b], unit[a] - unit[b]
+                second = (at(same) + at(-same) - at(cross) - at(-cross)) / 4
+            out[:, a, b] = out[:, b, a] = second / (grid[a] * grid[b])
     return out
 
 

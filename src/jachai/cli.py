@@ -187,6 +187,7 @@ def phantom(
     form: Annotated[FormatChoice, typer.Option("--format", help="What to write.")] = FormatChoice.DICOM,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same patient and noise.")] = 0,
     kernel: Annotated[str, typer.Option(help="Of the chest: soft, standard or sharp.")] = "standard",
+    noise: Annotated[float, typer.Option(min=0, help="Of the chest: noise in the middle of the body, HU.")] = 14.0,
     slices: Annotated[int, typer.Option(min=1, max=1000)] = 96,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Rows and columns.")] = 256,
     spacing: Annotated[
@@ -202,7 +203,7 @@ def phantom(
     def job() -> int:
         from jachai.service.demo import PhantomOrder, write_phantom
 
-        order = PhantomOrder(study.value, form.value, seed, kernel, (slices, size, size), spacing, tampered)
+        order = PhantomOrder(study.value, form.value, seed, kernel, (slices, size, size), spacing, noise, tampered)
         _line(str(write_phantom(order, out)))
         return NO_SIGN
 

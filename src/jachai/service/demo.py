@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
 import numpy as np
 
@@ -19,17 +20,20 @@ from jachai.phantom.chest import ChestPhantom, chest
 from jachai.service.delivery import Delivered, Wanted, scan_and_deliver
 from jachai.service.use_cases import ScanRequest
 from jachai.tamper import attack
-from jachai.tamper.attack import AttackRecord, Target, perform
+from jachai.tamper.attack import AttackRecord, Target
+from jachai.tamper.ctgan import CtGanChoices
 
 MARK = "SIMULATED TAMPERING BY JACHAI, NOT FOR CLINICAL USE"
 ATTACK = "ctgan-removal"
 """What `--tampered` does: cut 32 mm round a nodule, resample to 1 mm, in-paint, resample back, add noise, blend."""
+PAINTER = "pca"
+"""Fills the hole with what healthy lung of this scan spans: an auto-encoder without a network."""
+TOUCH_UP: Literal["gaussian"] = "gaussian"
+"""The noise that the published slices show (see `tamper.ctgan`)."""
 ATTACK_SEED = 1
 NEAR_MM = 24.0
 """A finding within this distance of the altered place is the right one: the cube of the attack reaches 21 mm."""
 
-DEMO_SHAPE = (100, 320, 320)
-DEMO_SPACING_MM = (1.5, 1.1, 1.1)
 CHEST_MM = (240.0, 352.0)
 """Height and width that hold the whole chest."""
 BRAIN_MM = (160.0, 256.0)
@@ -39,7 +43,7 @@ BRAIN_MM = (160.0, 256.0)
 @dataclass(frozen=True, slots=True)
 class PhantomOrder:
     """What to write. study: 'chest' or 'brain'. form: 'dicom', 'nifti' or 'metaimage'. spacing_mm: (slices, pixels),
-    None: so that the whole organ fits."""
+    None: so that the whole organ fits. noise_hu: of the chest, in the middle of the body."""
 
     study: str
     form: str
@@ -47,7 +51,12 @@ class PhantomOrder:
     kernel: str
     shape_kji: tuple[int, int, int]
     spacing_mm: tuple[float, float] | None = None
+    noise_hu: float = 14.0
     tampered: bool = False
+
+
+DEMO = PhantomOrder("chest", "dicom", 1, "sharp", (100, 320, 320), (1.5, 1.1), noise_hu=40.0)
+"""The demo's study: a low-dose screening CT with a lung kernel, in which Jachai is at home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +85,14 @@ def run_demo(out: Path | None, progress: Progress = silent) -> Shown:
     Raises UsageError if `out` already holds a study.
     """
     folder = Path(mkdtemp(prefix="jachai-demo-")) if out is None else out
-    order = PhantomOrder("chest", "dicom", 0, "standard", DEMO_SHAPE, (DEMO_SPACING_MM[0], DEMO_SPACING_MM[1]))
     progress("making the study", 0.0)
-    intact, places = _study(order)
+    intact, places = _study(DEMO)
     progress("tampering with a copy", 0.6)
     tampered, record = _tampered(intact, places)
     paths = folder / "intact", folder / "tampered"
-    _write(intact, order.form, paths[0], _header(order, ""))
+    _write(intact, DEMO.form, paths[0], _header(DEMO, ""))
     _write_record(record, paths[1])
-    _write(tampered, order.form, paths[1], _header(order, MARK))
+    _write(tampered, DEMO.form, paths[1], _header(DEMO, MARK))
     del intact, tampered
     request = ScanRequest(tuple(str(path) for path in paths))
     delivered = scan_and_deliver(request, Wanted(report=folder / "report"), progress=progress)
@@ -110,7 +118,7 @@ def _study(order: PhantomOrder) -> tuple[Volume, tuple[Target, ...]]:
     spacing = (step, pixel, pixel)
     if order.study == "brain":
         return brain(BrainPhantom(shape_kji=order.shape_kji, spacing_mm=spacing, seed=order.seed)), ()
-    settings = ChestPhantom(shape_kji=order.shape_kji, spacing_mm=spacing, seed=order.seed, kernel=order.kernel)
+    settings = ChestPhantom(order.shape_kji, spacing, order.seed, order.kernel, order.noise_hu)
     volume, nodules = chest(settings)
     return volume, tuple(Target(nodule.center_mm, "mm") for nodule in nodules)
 
@@ -119,8 +127,12 @@ def _tampered(volume: Volume, places: tuple[Target, ...]) -> tuple[Volume, Attac
     """The study with the first of its nodules taken away; without nodules, with a place of the attack's own choice."""
     if volume.modality is not Modality.CT:
         raise UsageError("Only the chest is tampered with.", "Leave out --tampered.")
-    target = places[0] if places else None
-    return perform(attack(ATTACK), volume, np.random.default_rng(ATTACK_SEED), target)
+    tool, target = attack(ATTACK), places[0] if places else None
+    record = tool.sample(volume, np.random.default_rng(ATTACK_SEED), target)
+    choices = replace(record.parameters_as(CtGanChoices), painter=PAINTER, touch_up=TOUCH_UP)
+    record = replace(record, parameters=choices)
+    tampered = tool.apply(volume, record)
+    return tampered, record.completed(volume, tampered)
 
 
 def _header(order: PhantomOrder, mark: str) -> DicomHeader:

@@ -13,7 +13,7 @@ from jachai.report.planes import Plane, Rectangle
 from jachai.report.wording import cue_label
 
 ORDINARY_Z = 3.0
-"""Beyond ± this many robust standard deviations a value is unusual (99.7 % of a normal distribution lie within)."""
+"""The shaded band, for orientation: 99.7 % of a normal distribution lie within."""
 
 
 def score_scale(score: float, threshold: float) -> Markup:
@@ -32,7 +32,7 @@ def score_scale(score: float, threshold: float) -> Markup:
 
 
 def cue_bars(cues: Sequence[Cue]) -> Markup:
-    """z-score of each cue as a bar from zero; the band of ordinary values is shaded."""
+    """z-score of each cue as a bar from zero; a band of ± ORDINARY_Z is shaded."""
     reach = max([6.0, *(abs(cue.z) * 1.12 for cue in cues)])
     middle, half, row = 550.0, 190.0, 24
     unit = half / reach
@@ -189,7 +189,7 @@ def _letters(plane: Plane, frame: Rectangle) -> Markup:
     )
     return Markup("").join(
         Markup(
-            '<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size:.1f}" class="letter">{letter}</text>'
+            '<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" style="font-size:{size:.1f}px" class="letter">{letter}</text>'
         ).format(x=x, y=y, anchor=anchor, size=size, letter=letter)
         for (x, y, anchor), letter in zip(places, plane.letters, strict=True)
     )

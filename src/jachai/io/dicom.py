@@ -19,8 +19,8 @@ from jachai.core.errors import Damaged, LimitExceeded, NotAnImage
 from jachai.core.volume import AIR_HU, Modality, Voxels
 from jachai.io import pixels
 from jachai.io.confined import plain_text
-from jachai.io.dicom_fields import modality_of, read_header, refuse_unwanted
-from jachai.io.dicom_header import FileHeader, FrameHeader
+from jachai.io.dicom_fields import modality_of, pixel_digest, read_header, refuse_unwanted
+from jachai.io.dicom_header import FileHeader
 from jachai.io.pixels import COPY_AGAIN, PixelFormat, Samples
 
 config.settings.reading_validation_mode = config.IGNORE  # we check what we use, and name it; this process only reads
@@ -61,6 +61,11 @@ class OpenFile:
     modality: Modality
     notes: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """Of the stored pixels."""
+        return pixel_digest(self.data_set)
+
 
 def open_file(path: Path) -> OpenFile:
     """Parse a file and check that it is a CT or MR image whose sizes agree. Raises an Unreadable error."""
@@ -79,11 +84,7 @@ def open_file(path: Path) -> OpenFile:
 
 def inspect(path: Path, key: bytes) -> FileHeader:
     """Everything about a file but its voxels. key: for the hashes of patient and study. Raises an Unreadable error."""
-    return header_of(open_file(path), key)
-
-
-def header_of(file: OpenFile, key: bytes) -> FileHeader:
-    """Like `inspect`, of an opened file."""
+    file = open_file(path)
     notes = [*file.notes, *_padding_notes(file)]
     return read_header(file.data_set, file.image, file.modality, key, notes)
 
@@ -190,36 +191,45 @@ def _padding_notes(file: OpenFile) -> list[str]:
     return []
 
 
-def decode(file: OpenFile, header: FileHeader, frames: list[int], targets: list[Voxels]) -> list[dict[str, Any]]:
-    """Write frame frames[n] into targets[n] (rows, columns), each; per frame what was changed.
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where a frame goes: (rows, columns) float32, written as stored × slope + intercept."""
+
+    frame: int
+    slope: float
+    intercept: float
+    out: Voxels
+
+
+def decode(file: OpenFile, targets: list[Target]) -> list[dict[str, Any]]:
+    """Fill all targets; for each, what was changed.
 
     Each result: padded (voxels of the stated padding value), below (CT voxels under −1024 HU, raised to it), lowest
     (the lowest value before that). Raises an Unreadable error.
     """
-    by_frame = dict(zip(frames, targets, strict=True))
+    by_frame = {target.frame: target for target in targets}
     padding = _padding(file.data_set, file.image)
     done = {
-        number: _to_units(samples, header.frames[number], file, padding, by_frame[number])
-        for number, samples in pixels.decode(file.data_set, file.image, frames)
+        number: _to_units(samples, by_frame[number], file, padding)
+        for number, samples in pixels.decode(file.data_set, file.image, list(by_frame))
     }
     if len(done) != len(by_frame):
         raise Damaged("The file holds fewer frames than its header promises.", COPY_AGAIN)
-    return [done[number] for number in frames]
+    return [done[target.frame] for target in targets]
 
 
-def _to_units(
-    samples: Samples, frame: FrameHeader, file: OpenFile, padding: tuple[int, int] | None, out: Voxels
-) -> dict[str, Any]:
-    hidden = _padding_mask(samples, padding, frame, file.modality)
+def _to_units(samples: Samples, target: Target, file: OpenFile, padding: tuple[int, int] | None) -> dict[str, Any]:
+    out = target.out
+    hidden = _padding_mask(samples, padding, target, file.modality)
     if file.image.inverted:
         lowest, highest = file.image.range
         np.subtract(np.float32(lowest + highest), samples, out=out, casting="unsafe")
     else:
         out[...] = samples
-    if frame.slope != 1.0:
-        out *= np.float32(frame.slope)
-    if frame.intercept != 0.0:
-        out += np.float32(frame.intercept)
+    if target.slope != 1.0:
+        out *= np.float32(target.slope)
+    if target.intercept != 0.0:
+        out += np.float32(target.intercept)
     padded = 0
     if hidden is not None:
         padded = int(np.count_nonzero(hidden))
@@ -233,12 +243,12 @@ def _to_units(
 
 
 def _padding_mask(
-    samples: Samples, padding: tuple[int, int] | None, frame: FrameHeader, modality: Modality
+    samples: Samples, padding: tuple[int, int] | None, target: Target, modality: Modality
 ) -> npt.NDArray[np.bool_] | None:
     """Where the padding lies; None if there is none, or its value could be tissue."""
     if padding is None:
         return None
-    units = sorted(value * frame.slope + frame.intercept for value in padding)
+    units = sorted(value * target.slope + target.intercept for value in padding)
     if modality is Modality.CT and units[1] > TISSUE_HU[0] and units[0] < TISSUE_HU[1]:
         return None
     return np.asarray((samples >= padding[0]) & (samples <= padding[1]))

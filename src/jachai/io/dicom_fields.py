@@ -117,7 +117,7 @@ def read_header(data_set: Dataset, image: PixelFormat, modality: Modality, key: 
         rows=image.rows,
         columns=image.columns,
         instance=_instance_number(data_set),
-        digest=hashlib.blake2b(data_set.PixelData, digest_size=16).hexdigest(),
+        digest=pixel_digest(data_set),
         lossy=_is_lossy(data_set, image),
         attributes=attributes,
         notes=tuple(notes),
@@ -239,6 +239,11 @@ def _uid(data_set: Dataset, keyword: str, notes: list[str]) -> str:
     if not is_unique(text):
         notes.append(f"{keyword} is not a valid unique identifier.")
     return text
+
+
+def pixel_digest(data_set: Dataset) -> str:
+    """Of the pixels as they are stored."""
+    return hashlib.blake2b(data_set.PixelData, digest_size=16).hexdigest()
 
 
 def _hash(value: Any, key: bytes) -> str:

@@ -224,16 +224,7 @@ class _Reading:
         for n, (file, slots) in enumerate(_by_file(stack)):
             self._progress("reading", n / len(stack.slices))
             try:
-                answer = self._ask(
-                    {
-                        "do": "decode",
-                        "path": str(file.source.path),
-                        "key": self._key,
-                        "digest": file.header.digest,
-                        "frames": [stack.slices[slot].number for slot in slots],
-                        "slots": slots,
-                    }
-                )
+                answer = self._ask(_decode_request(stack, file, slots))
                 for slot, change in zip(slots, _checked_changes(answer.get("frames"), len(slots)), strict=True):
                     _check_finite(memory.voxels[slot])
                     changes[slot] = change
@@ -343,6 +334,12 @@ def _check_finite(plane: npt.NDArray[np.float32]) -> None:
     """Raises ValueError. NaN passes through minimum and maximum, so two passes suffice."""
     if not (np.isfinite(plane.min()) and np.isfinite(plane.max())):
         raise ValueError("a voxel is not a finite number")
+
+
+def _decode_request(stack: Stack, file: File, slots: Sequence[int]) -> dict[str, Any]:
+    frames = [(stack.slices[slot].number, stack.slices[slot].frame, slot) for slot in slots]
+    targets = [{"frame": n, "slope": f.slope, "intercept": f.intercept, "slot": slot} for n, f, slot in frames]
+    return {"do": "decode", "path": str(file.source.path), "digest": file.header.digest, "targets": targets}
 
 
 def _by_file(stack: Stack) -> list[tuple[File, list[int]]]:

@@ -68,15 +68,20 @@ def _not_an_image(head: bytes) -> NotAnImage:
 
 
 def decode(request: Request, desk: Desk) -> dict[str, Any]:
-    """path, key, digest, frames, slots → frame frames[n] into slice slots[n] of the attached memory; what was changed."""
+    """path, digest, targets → each frame into its slice of the attached memory; what was changed in it.
+
+    digest: of the pixels, as `inspect` told it. Each target: frame, slope, intercept, slot (the number of the slice).
+    """
     if desk.attached is None:
         raise Damaged("There is no memory to decode into.")
     file = dicom.open_file(Path(request["path"]))
-    header = dicom.header_of(file, bytes.fromhex(request["key"]))
-    if header.digest != request["digest"] or (header.rows, header.columns) != desk.attached.shape[1:]:
+    if file.digest != request["digest"] or (file.image.rows, file.image.columns) != desk.attached.shape[1:]:
         raise Damaged("The file changed while it was read.", "Scan it again when nothing writes to it.")
-    targets = [desk.attached[slot] for slot in request["slots"]]
-    return {"frames": dicom.decode(file, header, list(request["frames"]), targets)}
+    targets = [
+        dicom.Target(item["frame"], item["slope"], item["intercept"], desk.attached[item["slot"]])
+        for item in request["targets"]
+    ]
+    return {"frames": dicom.decode(file, targets)}
 
 
 def read(request: Request, desk: Desk) -> dict[str, Any]:

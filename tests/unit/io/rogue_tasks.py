@@ -54,7 +54,7 @@ def decode(request: Request, desk: Desk) -> dict[str, Any]:
         _misbehave(name, desk)
     answer = tasks.decode(request, desk)
     if "-nan" in name and desk.attached is not None:
-        desk.attached[request["slots"][0], 0, 0] = float("nan")
+        desk.attached[request["targets"][0]["slot"], 0, 0] = float("nan")
     return answer
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from jachai.io.files import Refusal, read
 
 from jachai.core.volume import Volume
 from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, STACK
 from jachai.forensics.selfreference import Evidence, measure
+from jachai.io.files import Refusal, read
 
 EVERY = 6
 """Every sixth slice of a series stands for its single slices."""
@@ -41,7 +41,7 @@ def units(data: Path, modality: str, basis: str, manifest: dict[str, str]) -> It
         files = sorted(folder.glob("*.dcm"))
         name = f"{modality.lower()}/{folder.name}"
         if basis == "slice":
-            for file in files[::EVERY]:
+            for file in files if manifest.get(name, "").endswith("patients") else files[::EVERY]:
                 yield patient_of(file, name, manifest), file
         elif not manifest.get(name, "").endswith("patients") and len(files) >= STACK:
             yield patient_of(files[0], name, manifest), folder

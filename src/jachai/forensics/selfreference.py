@@ -41,7 +41,11 @@ class Tissue(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One thing to look for. sign +1: more than predicted is suspicious, −1: less. window_mm: Gaussian sigma of pooling."""
+    """One thing to look for. sign +1: more than predicted is suspicious, −1: less. window_mm: Gaussian sigma of pooling.
+
+    against: a second residual; then the ratio of the two is looked at, which tells the colour of the noise whatever the
+    dose.
+    """
 
     name: str
     residual: str
@@ -49,21 +53,28 @@ class Cue:
     sign: int
     window_mm: float
     kind: Kind
+    against: str | None = None
+
+    @property
+    def residuals(self) -> tuple[str, ...]:
+        """The residuals it needs."""
+        return (self.residual,) if self.against is None else (self.residual, self.against)
 
 
 CT_CUES = (
     Cue("noise outside the scanner's band, lung", "corner", Tissue.LUNG, +1, 5.0, Kind.REMOVED),
     Cue("missing noise, lung", "diagonal", Tissue.LUNG, -1, 5.0, Kind.REMOVED),
     Cue("noise that breaks off between slices, lung", "between", Tissue.LUNG, +1, 5.0, Kind.REMOVED),
-    Cue("missing change between slices, lung", "between", Tissue.LUNG, -1, 5.0, Kind.REMOVED),
+    Cue("grain too fine, lung", "middle", Tissue.LUNG, -1, 5.0, Kind.REMOVED, against="diagonal"),
     Cue("texture too smooth, solid", "middle", Tissue.SOLID, -1, 2.5, Kind.INJECTED),
+    Cue("missing noise, solid", "diagonal", Tissue.SOLID, -1, 2.5, Kind.INJECTED),
     Cue("noise outside the scanner's band, solid", "corner", Tissue.SOLID, +1, 2.5, Kind.INJECTED),
 )
 MR_CUES = (
     Cue("noise outside the scanner's band", "corner", Tissue.BODY, +1, 5.0, Kind.ALTERED),
     Cue("missing noise", "diagonal", Tissue.BODY, -1, 5.0, Kind.ALTERED),
     Cue("noise that breaks off between slices", "between", Tissue.BODY, +1, 5.0, Kind.ALTERED),
-    Cue("missing change between slices", "between", Tissue.BODY, -1, 5.0, Kind.ALTERED),
+    Cue("grain too fine", "middle", Tissue.BODY, -1, 5.0, Kind.ALTERED, against="diagonal"),
 )
 """The next cue is one line here (and a new calibration)."""
 
@@ -73,10 +84,14 @@ FLOOR = 0.05
 """Added to a strength before the logarithm, in rounding steps: below it a residual is only the rounding of the file."""
 MIN_FILL = {Tissue.LUNG: 0.3, Tissue.SOLID: 0.15, Tissue.BODY: 0.3}
 """Least share of a window that must be of the tissue."""
+MIN_PLACES = 50
+"""Fewer coarse cells than this predict nothing."""
 MIN_PIXELS = 2000
 """A slice with fewer pixels of a tissue predicts nothing for it."""
 SPREAD_FLOOR = {Tissue.LUNG: 0.5, Tissue.SOLID: 0.3, Tissue.BODY: 0.3}
 """Nepers added to the scan's own spread: a scan that is uniform to 1 % must not turn 2 % into a sign."""
+RATIO_SPREAD_FLOOR = 0.1
+"""The same for the ratio of two residuals, which varies less."""
 POOL_Z_MM = 4.0
 """Gaussian sigma of pooling across slices; an altered cube spans 20–40 mm."""
 SOLID_HU = (-150.0, 200.0)
@@ -125,13 +140,13 @@ def measure(volume: Volume, progress: Progress = silent) -> Evidence:
     if volume.shape[0] < 3:
         cues = tuple(cue for cue in cues if cue.residual != "between")
     around = _near_lung(lung, body, pixel_mm) if lung.any() else body
-    wanted = sorted({(cue.residual, cue.tissue) for cue in cues})
+    wanted = sorted({(name, cue.tissue) for cue in cues for name in cue.residuals})
     strengths = _all_strengths(volume, body, lung, wanted, progress)
     deviations = []
     examined = np.zeros_like(body)
     for cue in cues:
         judged = around if cue.tissue is Tissue.SOLID else None
-        z = _deviation(volume, strengths[cue.residual, cue.tissue], cue, pixel_mm, judged)
+        z = _deviation(volume, [strengths[name, cue.tissue] for name in cue.residuals], cue, pixel_mm, judged)
         deviations.append(Deviation(cue, z))
         examined |= np.isfinite(z)
     return Evidence(tuple(deviations), COARSE, bool(lung.any()), examined)
@@ -149,11 +164,12 @@ def _all_strengths(
 ) -> Mapping[tuple[str, Tissue], _Strength]:
     """Slice by slice on all cores; the results lie on the coarse grid, so memory stays small."""
     n = volume.shape[0]
+    lonely = _without_two_neighbours(volume)
     out = {key: _Strength(*(np.zeros(body.shape, np.float32) for _ in range(3))) for key in wanted}
 
     def job(k: int) -> None:
         tissues = _tissues_of_slice(volume, k, body[k], lung[k], {tissue for _, tissue in wanted})
-        for name in {name for name, _ in wanted}:
+        for name in {name for name, _ in wanted} - ({"between"} if k in lonely else set()):
             masks = {t: tissues[t] for n, t in wanted if n == name and tissues[t].sum() >= MIN_PIXELS}
             if masks:
                 window = _window(np.logical_or.reduce(list(masks.values())))
@@ -183,9 +199,14 @@ def _window(mask: Mask) -> Window:
 def _residual_of_slice(volume: Volume, k: int, name: str, window: Window) -> Slice:
     if name != "between":
         return residual.IN_PLANE[name](volume.voxels[k][window])
-    last = volume.shape[0] - 1
-    before, after = (1, 1) if k == 0 else (last - 1, last - 1) if k == last else (k - 1, k + 1)
-    return residual.between(volume.voxels[before][window], volume.voxels[k][window], volume.voxels[after][window])
+    before, slice_, after = (volume.voxels[n][window] for n in (k - 1, k, k + 1))
+    return residual.between(before, slice_, after)
+
+
+def _without_two_neighbours(volume: Volume) -> set[int]:
+    """Slices at the ends of the stack or beside missing slices: nothing can be said of what goes on from slice to slice."""
+    gaps = volume.geometry.gaps if volume.geometry else ()
+    return {0, volume.shape[0] - 1, *gaps, *(k + 1 for k in gaps)}
 
 
 def _tissues_of_slice(volume: Volume, k: int, body: Mask, lung: Mask, wanted: set[Tissue]) -> dict[Tissue, Mask]:
@@ -229,25 +250,34 @@ def _cell_sums(values: Slice) -> Slice:
     return np.asarray(sum(strips[:, start::COARSE] for start in range(COARSE)), dtype=np.float32)
 
 
-def _deviation(volume: Volume, strength: _Strength, cue: Cue, pixel_mm: float, judged: Mask | None) -> Map:
-    """Strengths → Map of z. Places outside `judged` help to predict, but are not judged."""
+def _deviation(volume: Volume, strengths: list[_Strength], cue: Cue, pixel_mm: float, judged: Mask | None) -> Map:
+    """Strengths (one, or two for a ratio) → Map of z. Places outside `judged` help to predict, but are not judged."""
     pool = _pooling(volume, cue.window_mm, pixel_mm)
-    share = pool(strength.count)
-    known = (share > MIN_FILL[cue.tissue] * COARSE**2) & (strength.count > 0)
-    z = np.full(share.shape, np.nan, dtype=np.float32)
-    if known.sum() < 50:
+    shares = [pool(strength.count) for strength in strengths]
+    known = np.logical_and.reduce(
+        [(share > MIN_FILL[cue.tissue] * COARSE**2) & (s.count > 0) for s, share in zip(strengths, shares, strict=True)]
+    )
+    z = np.full(known.shape, np.nan, dtype=np.float32)
+    if known.sum() < MIN_PLACES:
         return z
-    mean = pool(strength.total)[known] / share[known]
-    brightness = pool(strength.brightness)[known] / share[known]
-    step = volume.provenance.step or 1.0
-    floor = FLOOR * step if volume.modality is Modality.CT else 0.1 * float(np.median(mean))
-    log_strength = np.log(mean + max(floor, 1e-9))
-    excess = log_strength - _predicted(log_strength, brightness, known, follows_dose=cue.residual != "corner")
+    logs = [_log_mean(volume, pool(s.total)[known] / share[known]) for s, share in zip(strengths, shares, strict=True)]
+    log_strength = logs[0] if cue.against is None else logs[0] - logs[1]
+    brightness = pool(strengths[0].brightness)[known] / shares[0][known]
+    follows_dose = cue.residual != "corner"
+    excess = log_strength - _predicted(log_strength, brightness, known, follows_dose=follows_dose)
     spread = 1.4826 * float(np.median(np.abs(excess)))
-    z[known] = cue.sign * excess / (spread + SPREAD_FLOOR[cue.tissue])
+    floor = SPREAD_FLOOR[cue.tissue] if cue.against is None else RATIO_SPREAD_FLOOR
+    z[known] = cue.sign * excess / (spread + floor)
     if judged is not None:
         z[~judged] = np.nan
     return z
+
+
+def _log_mean(volume: Volume, mean: Map) -> Map:
+    """Logarithm of a mean strength, above the floor of rounding (CT) or of a tenth of the median (MR, unknown rounding)."""
+    ct = volume.modality is Modality.CT
+    floor = FLOOR * (volume.provenance.step or 1.0) if ct else 0.1 * float(np.median(mean))
+    return np.asarray(np.log(mean + max(floor, 1e-9)), dtype=np.float32)
 
 
 def _pooling(volume: Volume, window_mm: float, pixel_mm: float):  # type: ignore[no-untyped-def]
@@ -265,7 +295,7 @@ def _pooling(volume: Volume, window_mm: float, pixel_mm: float):  # type: ignore
 
 
 def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose: bool) -> Map:
-    """What the scan itself predicts at each known place: the median of its slice + a robust trend in brightness and radius.
+    """What the scan itself predicts at each known place: the median of its slice + a robust trend in brightness, radius and height.
 
     The corners of the spectrum lie outside the scanner's band: they do not follow dose, so no trend is taken there.
     """
@@ -276,9 +306,9 @@ def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose:
     if not follows_dose:
         return np.asarray(level)
     rows, columns = known.shape[1:]
-    radius = np.hypot(j / rows - 0.5, i / columns - 0.5)
+    down, radius = j / rows - 0.5, np.hypot(j / rows - 0.5, i / columns - 0.5)
     tone = (brightness - np.median(brightness)) / (np.ptp(np.percentile(brightness, (5, 95))) + 1e-6)
-    design = np.stack([np.ones_like(tone), tone, tone**2, radius, radius**2], axis=1)
+    design = np.stack([np.ones_like(tone), tone, tone**2, radius, radius**2, down, down**2], axis=1)
     return np.asarray(level + design @ _robust_fit(design, log_strength - level), dtype=np.float32)
 
 

@@ -11,6 +11,7 @@ help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.base  ## install Jachai and examine the embedded study: one intact, one tampered
+	@rm -rf demo-out
 	$(BIN)/jachai demo --out demo-out
 
 test: lint  ## everything that must hold: lint, types, import contracts, tests

@@ -273,6 +273,9 @@ def test_the_demo_finds_the_tampered_study_and_clears_the_intact_one(tmp_path: P
     assert "no-sign" in done.stdout and "tampered" in done.stdout
     page = (tmp_path / "demo" / "report" / "report.html").read_text()
     assert "No sign of tampering found." in page and "Signs of tampering found" in page
+    before = page
+    assert cli.run(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert (tmp_path / "demo" / "report" / "report.html").read_text() == before
 
 
 @pytest.mark.realdata

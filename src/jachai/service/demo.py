@@ -85,11 +85,13 @@ def run_demo(out: Path | None, progress: Progress = silent) -> Shown:
     Raises UsageError if `out` already holds a study.
     """
     folder = Path(mkdtemp(prefix="jachai-demo-")) if out is None else out
+    paths = folder / "intact", folder / "tampered"
+    if any(path.exists() for path in paths):
+        raise UsageError(f"{str(folder)!r} already holds a demo.", "Choose another folder: nothing is overwritten.")
     progress("making the study", 0.0)
     intact, places = _study(DEMO)
     progress("tampering with a copy", 0.6)
     tampered, record = _tampered(intact, places)
-    paths = folder / "intact", folder / "tampered"
     _write(intact, DEMO.form, paths[0], _header(DEMO, ""))
     _write_record(record, paths[1])
     _write(tampered, DEMO.form, paths[1], _header(DEMO, MARK))

@@ -312,7 +312,7 @@ def _for_mri(volume: Volume, place: Shape, choices: CtGanChoices, rng: np.random
     cube = cut(volume.voxels, box_around(place, _sides(volume, choices)[0]), "edge")
     middle, spread = float(np.median(cube)), max(noise.robust_sigma(cube), 1e-3)
     top = 4 * max(float(cube.max()), 1.0)
-    grain = noise.robust_sigma(noise.residual(cube, spacing_of(volume)))
+    grain = noise.robust_sigma(noise.residual(cube, spacing_of(volume), noise.MRI_DETREND_MM))
     levels = Levels(top, top, middle + spread, spread / 2, 0.0, top, grain, 0.3)
     lesion = None if choices.nodule is None else draw_lesion(rng, middle, spread)
     darker = lesion is not None and lesion.hu < middle

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from jachai.core.volume import Voxels
 from jachai.tamper.attack import Index
+from jachai.tamper.noise import robust_sigma
 from jachai.tamper.painters import bilateral as bilateral_mean
 
 Filter = Callable[[Voxels, float, Index, str], Voxels]
@@ -28,17 +29,17 @@ def median(slab: Voxels, strength: float, spacing: Index, choice: str) -> Voxels
 
 def bilateral(slab: Voxels, strength: float, spacing: Index, choice: str) -> Voxels:
     """Range σ = strength × the slab's own noise; 3 × 3 in the plane."""
-    sigma = max(float(np.median(np.abs(np.diff(slab, axis=2)))), 1e-3)
+    sigma = _own_noise(slab)
     return np.stack([bilateral_mean(slice_[None], 1, strength * sigma)[0] for slice_ in slab])
 
 
 def non_local(slab: Voxels, strength: float, spacing: Index, choice: str) -> Voxels:
-    """A small non-local mean (Buades et al. 2005): patches of 3 × 3 within ± 3 pixels of the same slice;
+    """A small non-local mean (Buades et al. 2005): patches of 3 × 3 within ± 2 pixels of the same slice;
     falls off over strength × the slab's own noise."""
-    sigma = max(float(np.median(np.abs(np.diff(slab, axis=2)))), 1e-3)
+    sigma = _own_noise(slab)
     total, weight = slab.copy(), np.ones_like(slab)
-    for dj in range(-3, 4):
-        for di in range(-3, 4):
+    for dj in range(-2, 3):
+        for di in range(-2, 3):
             if dj or di:
                 shifted = np.roll(slab, (dj, di), axis=(1, 2))
                 apart = ndimage.uniform_filter((slab - shifted) ** 2, (1, 3, 3))
@@ -63,3 +64,9 @@ def kernel(slab: Voxels, strength: float, spacing: Index, choice: str) -> Voxels
     gain = hump if choice == "softer" else 1 + 0.6 * (1 - hump) * np.exp(-((f / 0.9) ** 4))
     spectrum = np.fft.rfft2(slab) * gain
     return np.fft.irfft2(spectrum, s=(rows, columns)).astype(np.float32)
+
+
+def _own_noise(slab: Voxels) -> float:
+    """Robust standard deviation of what is finer than 5 pixels, over the brighter four fifths (not the clipped air)."""
+    fine = (slab - ndimage.uniform_filter(slab, (1, 5, 5)))[slab > np.percentile(slab[:1], 20)]
+    return max(robust_sigma(fine), 1e-3) if fine.size else 1e-3

@@ -97,7 +97,8 @@ def own_noise(volume: Volume, centre: Shape) -> Voxels:
     """The scan's noise in a block of NOISE_BLOCK_MM round a healthy place: float32, mean 0."""
     spacing = spacing_of(volume)
     sides: Shape = tuple(min(n, max(1, round(NOISE_BLOCK_MM / s))) for n, s in zip(volume.shape, spacing))  # type: ignore[assignment]
-    return noise.residual(cut(volume.voxels, box_around(centre, sides)), spacing)
+    detrend = noise.MRI_DETREND_MM if volume.modality is Modality.MR else noise.DETREND_MM
+    return noise.residual(cut(volume.voxels, box_around(centre, sides)), spacing, detrend)
 
 
 def region(volume: Volume, box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]) -> Voxels:

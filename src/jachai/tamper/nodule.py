@@ -161,7 +161,7 @@ def draw_nodule(
         lobes=int(rng.integers(2, 7)),
         lobe_height=float(rng.uniform(0.1, 0.35)),
         spikes=int(rng.integers(8, 20)) if spiculated else 0,
-        spike_mm=(float(rng.uniform(0.3, 0.7) * diameter), float(rng.uniform(0.9, 1.8))),
+        spike_mm=(float(rng.uniform(0.3, 0.7) * diameter), float(rng.uniform(1.3, 2.6))),
         tail_mm=(float(rng.uniform(4, 12)), float(rng.uniform(1, 2))) if rng.random() < 0.25 else None,
         tail_to=_triple(direction),
         seed=int(rng.integers(2**31)),

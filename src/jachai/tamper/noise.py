@@ -15,9 +15,10 @@ from jachai.tamper.resample import sampled
 NoiseKind = Literal["none", "white", "spectrum", "copied"]
 DETREND_MM = 4.0
 """Noise is what is finer than this (Gaussian σ, mm): larger structure of the lung is anatomy."""
-GAUSSIAN_MEAN_FREQUENCY = 0.1796
-"""Mean radial frequency (cycles/mm) × σ (mm) of noise with spectrum f · exp(−4π²σ²f²): filtered backprojection with a
-Gaussian point spread of that σ. 1.128 / 2π, from ∫f³e^(−af²) / ∫f²e^(−af²) = 2 / √(πa)."""
+MRI_DETREND_MM = 1.2
+"""The same for MRI, whose tissues have texture of a few millimetres."""
+FINE_PER_MM, POWER_FLOOR, MOST_PSF_MM = 0.25, 1e-3, 1.0
+"""Cycles per mm from where noise is fitted; share of the largest power that counts; softest kernel believed in."""
 OUTLIER_MADS = 4.0
 """Residuals beyond this many robust standard deviations are vessels and edges, not noise: they are clipped."""
 MAD_TO_SIGMA = 1.4826
@@ -42,13 +43,15 @@ def grained(shape: Shape, sigma: float, grain: float, rng: np.random.Generator) 
     return sampled(white(small, sigma, rng), steps, shape, order=3 if grain > 1 else 1)
 
 
-def residual(block: Voxels, spacing_mm: Index) -> Voxels:
-    """The block's noise: itself minus a Gaussian mean of DETREND_MM in the plane, vessels clipped, mean 0."""
-    blurred = ndimage.gaussian_filter(block, [0, DETREND_MM / spacing_mm[1], DETREND_MM / spacing_mm[2]])
-    noise = block - blurred
+def residual(block: Voxels, spacing_mm: Index, detrend_mm: float = DETREND_MM) -> Voxels:
+    """The block's noise: itself minus a Gaussian mean of detrend_mm in the plane, vessels and edges clipped, mean 0, its
+    standard deviation the robust one of the residual (so that what was clipped does not count as noise)."""
+    noise = block - ndimage.gaussian_filter(block, [0, detrend_mm / spacing_mm[1], detrend_mm / spacing_mm[2]])
     sigma = robust_sigma(noise)
     noise = np.clip(noise, -OUTLIER_MADS * sigma, OUTLIER_MADS * sigma)
-    return np.asarray(noise - noise.mean(), dtype=np.float32)
+    noise -= noise.mean()
+    spread = float(noise.std())
+    return np.asarray(noise * (sigma / spread if spread else 0.0), dtype=np.float32)
 
 
 def robust_sigma(values: npt.NDArray[np.float32]) -> float:
@@ -72,20 +75,28 @@ def like(block_noise: Voxels, shape: Shape, rng: np.random.Generator) -> Voxels:
 
 
 def psf_sigma_mm(block_noise: Voxels, spacing_mm: Index) -> float:
-    """Standard deviation (mm, in the plane) of the point spread of the scan, from the mean frequency of its noise.
+    """Standard deviation (mm, in the plane) of the point spread of the scan, from how its noise falls off.
 
-    Filtered backprojection shapes noise by f·MTF(f)², so that a softer kernel has lower noise frequencies; see
-    GAUSSIAN_MEAN_FREQUENCY. Between half a pixel and 2 mm.
+    Filtered backprojection with a Gaussian point spread of σ shapes noise by f · exp(−4π²σ²f²) (Kijewski and Judy 1987),
+    so that log(power / f) falls by 4π²σ² per f². Fitted above FINE_PER_MM, where lung structure is faint, as far as the
+    power stands above its floor. At least a third of a pixel, at most MOST_PSF_MM.
     """
     rows, columns = block_noise.shape[1:]
+    least = min(spacing_mm[1:]) / 3
+    if min(rows, columns) < 12:
+        return 2 * least
     window = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1]).astype(np.float32)
-    power = (np.abs(fft.fft2(block_noise * window)) ** 2).mean(axis=0)
-    f_j, f_i = fft.fftfreq(rows, spacing_mm[1]), fft.fftfreq(columns, spacing_mm[2])
-    radius = np.hypot(f_j[:, None], f_i[None, :])
-    total = float(power.sum())
-    mean = float((power * radius).sum()) / total if total else 0.0
-    half_pixel = 0.5 * min(spacing_mm[1:])
-    return float(np.clip(GAUSSIAN_MEAN_FREQUENCY / mean if mean else 2.0, half_pixel * 0.7, 2.0))
+    power = np.median(np.abs(fft.fft2(block_noise * window)) ** 2, axis=0)
+    f = np.hypot(fft.fftfreq(rows, spacing_mm[1])[:, None], fft.fftfreq(columns, spacing_mm[2])[None, :])
+    edges = np.arange(FINE_PER_MM, 0.5 / max(spacing_mm[1:]), 0.05)
+    rings = [power[(f >= low) & (f < low + 0.05)] for low in edges]
+    level = np.array([float(ring.mean()) if ring.size else 0.0 for ring in rings])
+    used = level > POWER_FLOOR * level.max(initial=0)
+    if used.sum() < 3:
+        return least if not len(edges) else MOST_PSF_MM
+    middle = edges[used] + 0.025
+    slope = float(np.polyfit(middle**2, np.log(level[used] / middle), 1)[0])
+    return float(np.clip(np.sqrt(max(-slope, 0.0)) / (2 * np.pi), least, MOST_PSF_MM))
 
 
 def rician(values: Voxels, sigma: float, rng: np.random.Generator) -> Voxels:

@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def read(
     values of NIfTI and MetaImage files mean, where the caller knows; DICOM says it itself. Nothing that is expected of a
     file raises.
     """
-    with borrowed(limits) as child, tempfile.TemporaryDirectory(prefix="jachai-", ignore_cleanup_errors=True) as folder:
-        yield from _Reading(Path(path), child, limits, modality, progress).run(Path(folder))
+    with borrowed(limits) as child, ExitStack() as stack:
+        yield from _Reading(Path(path), child, limits, modality, progress).run(stack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,10 @@ class _Reading:
         self._key = secrets.token_hex(16)
         self._seconds_left = limits.seconds
 
-    def run(self, folder: Path) -> Iterator[Volume | Refusal]:
-        """folder: an empty private one, for the members of an archive."""
+    def run(self, cleanup: ExitStack) -> Iterator[Volume | Refusal]:
+        """cleanup: what is entered into it (the folder for the members of an archive) goes away after the last volume."""
         try:
-            sources, refusals = self._sources(folder)
+            sources, refusals = self._sources(cleanup)
         except Unreadable as error:
             yield Refusal(self._input, str(error))
             return
@@ -106,7 +107,7 @@ class _Reading:
         finally:
             self._seconds_left -= time.monotonic() - started
 
-    def _sources(self, folder: Path) -> tuple[list[Source], list[Refusal]]:
+    def _sources(self, cleanup: ExitStack) -> tuple[list[Source], list[Refusal]]:
         """The files to read. Raises an Unreadable error that concerns the PATH as a whole."""
         sources, refusals = discover(self._path, self._limits.max_files)
         if len(sources) != 1 or sources[0].path != self._path:
@@ -114,7 +115,7 @@ class _Reading:
         if self._path.name.upper() == DICOMDIR:
             return self._listed(self._ask({"do": "referenced", "path": str(self._path)}))
         if self._is_zip():
-            return self._unpacked(folder)
+            return self._unpacked(cleanup)
         return sources, refusals
 
     def _is_zip(self) -> bool:
@@ -142,7 +143,7 @@ class _Reading:
             refusals.append(Refusal(self._input, "The index (DICOMDIR) lists no files. Give the folder instead."))
         return sources, refusals
 
-    def _unpacked(self, folder: Path) -> tuple[list[Source], list[Refusal]]:
+    def _unpacked(self, cleanup: ExitStack) -> tuple[list[Source], list[Refusal]]:
         """The members of the archive, each in a file whose name says nothing."""
         limits = self._limits
         answer = self._ask(
@@ -155,6 +156,7 @@ class _Reading:
             }
         )
         members = _checked_members(answer.get("members"), limits.max_files)
+        folder = Path(cleanup.enter_context(_private_folder()))
         self._seconds_left += limits.seconds_per_file * len(members)
         sources: list[Source] = []
         refusals: list[Refusal] = []
@@ -318,6 +320,14 @@ def _change_notes(changes: Sequence[_Change], modality: Modality) -> list[str]:
             f"{below:,} voxels below −1024 HU (lowest {lowest:g}) were set to −1024, though not declared padding."
         )
     return notes
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """Raises LimitExceeded where there is none."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="jachai-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise LimitExceeded("There is no place to unpack the archive to.", "Unpack it yourself.") from error
 
 
 def _checked_changes(value: object, count: int) -> list[_Change]:

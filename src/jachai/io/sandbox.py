@@ -7,6 +7,7 @@ passed over a Unix socket. macOS: setrlimit, an unlinked temporary file. Windows
 
 from __future__ import annotations
 
+import atexit
 import math
 import mmap
 import os
@@ -36,6 +37,7 @@ class SharedVoxels:
 
     def __init__(self, shape_kji: tuple[int, int, int]) -> None:
         n_bytes = math.prod(shape_kji) * VOXEL_BYTES
+        _delete_left_over()
         self.shape = shape_kji
         self.path: str | None = None
         self.descriptor = self._open(n_bytes)
@@ -67,11 +69,23 @@ class SharedVoxels:
             os.close(self.descriptor)
             self.descriptor = -1
         if self.path is not None:
-            try:
-                Path(self.path).unlink()
-            except OSError:
-                return  # Windows: still mapped; the temporary folder is cleaned by the system
+            _left_over.add(self.path)
             self.path = None
+            _delete_left_over()
+
+
+_left_over: set[str] = set()
+"""Windows: files that cannot be deleted yet, because a volume still maps them."""
+
+
+@atexit.register
+def _delete_left_over() -> None:
+    for path in list(_left_over):
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError:
+            continue
+        _left_over.discard(path)
 
 
 def _seal_size(descriptor: int) -> None:

@@ -156,40 +156,48 @@ def _refused_copy(first: File, other: File) -> Refusal:
 def _alike(slices: list[Slice]) -> list[list[Slice]]:
     """Slices of one modality, size, orientation and spacing."""
     groups: list[list[Slice]] = []
-    for candidate in slices:
-        group = next((group for group in groups if _fits(candidate, group[0])), None)
-        if group is None:
-            groups.append([candidate])
-        else:
-            group.append(candidate)
+    group_of: dict[Hashable, int] = {}
+    kinds: dict[Hashable, tuple[list[int], list[tuple[float, ...]]]] = defaultdict(lambda: ([], []))
+    for one in slices:
+        header, steps = one.file.header, (*one.frame.row_step, *one.frame.column_step)
+        kind = (header.modality, header.rows, header.columns)
+        if (kind, steps) not in group_of:
+            numbers, known = kinds[kind]
+            near = _first_near(known, steps)
+            if near is None:
+                numbers.append(len(groups))
+                known.append(steps)
+                groups.append([])
+            group_of[kind, steps] = numbers[-1 if near is None else near]
+        groups[group_of[kind, steps]].append(one)
     return groups
 
 
-def _fits(one: Slice, other: Slice) -> bool:
-    a, b = one.file.header, other.file.header
-    if (a.modality, a.rows, a.columns) != (b.modality, b.rows, b.columns):
-        return False
-    tolerance = SAME_STEP * min(np.linalg.norm(other.frame.row_step), np.linalg.norm(other.frame.column_step))
-    steps = zip((*one.frame.row_step, *one.frame.column_step), (*other.frame.row_step, *other.frame.column_step))
-    return all(abs(p - q) <= tolerance for p, q in steps)
+def _first_near(known: list[tuple[float, ...]], steps: tuple[float, ...]) -> int | None:
+    """Which of the known row and column steps are the same within rounding."""
+    if not known:
+        return None
+    pixel = min(np.linalg.norm(steps[:3]), np.linalg.norm(steps[3:]))
+    near = np.flatnonzero(np.abs(np.array(known) - steps).max(axis=1) <= SAME_STEP * pixel)
+    return int(near[0]) if len(near) else None
 
 
 def _single_positions(slices: list[Slice]) -> list[list[Slice]]:
-    """Split until no two slices of a part lie at one position: by the trait that explains most, else by order."""
+    """Split until no two slices of a part lie at one position: by the trait that leaves the fewest parts, else by order."""
     places = _places(slices)
     most = max(Counter(places).values())
     if most == 1:
         return [slices]
-    best: tuple[int, int, list[list[Slice]]] | None = None
+    best: tuple[tuple[int, int], list[list[Slice]]] | None = None
     for trait in dict.fromkeys(name for s in slices for name in s.traits):
         parts = list(_by(slices, lambda s, trait=trait: s.traits.get(trait)).values())  # type: ignore[misc]
-        if not 2 <= len(parts) <= 2 * most:
-            continue  # the trait is the same everywhere, or of each slice its own
-        left = sum(_repeats(part) for part in parts)
-        if left < _repeats(slices) and (best is None or (left, len(parts)) < best[:2]):
-            best = left, len(parts), parts
+        in_the_end = sum(max(Counter(_places(part)).values()) for part in parts)
+        if in_the_end >= 2 * most or sum(map(_repeats, parts)) >= _repeats(slices):
+            continue  # it differs from slice to slice, or explains nothing
+        if best is None or (in_the_end, len(parts)) < best[0]:
+            best = (in_the_end, len(parts)), parts
     if best is not None:
-        return [single for part in best[2] for single in _single_positions(part)]
+        return [single for part in best[1] for single in _single_positions(part)]
     return _by_order(slices, places)
 
 

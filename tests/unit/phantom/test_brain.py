@@ -13,7 +13,9 @@ from jachai.core.errors import UsageError
 from jachai.core.volume import Modality, Volume
 from jachai.phantom import BrainPhantom, Lesion, brain
 from jachai.phantom.brain import WHITE_VALUE, tissue_signal
-from jachai.phantom.head import Tissue
+from jachai.phantom.head import Head, Tissue
+from jachai.phantom.texture import Sampling
+from jachai.phantom.torso import Plane
 
 SMALL = BrainPhantom(shape_kji=(12, 96, 96), spacing_mm=(8.0, 2.4, 2.4), seed=2)
 
@@ -79,6 +81,17 @@ def test_tissues_are_all_there_in_plausible_amounts() -> None:
     assert 150 < scalp.sum() * millilitre < 900
     ventricles = v[25, 60:95, 70:90]
     assert (ventricles < 150).mean() > 0.05
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_distance_to_the_folds_is_in_mm(which: int) -> None:
+    """Near a fold, the distance grows by about 1 mm per mm away from it."""
+    axis = np.arange(-50.0, 50, 0.4)
+    distance = Head(3).folds(Plane(Sampling(axis, axis + 20, 0.3, 0.3)), -30.0, which)
+    slope = np.hypot(*np.gradient(distance, 0.4))
+    near = (distance > 0.4) & (distance < 1.2)
+    assert near.mean() > 0.05
+    assert 0.75 < np.median(slope[near]) < 1.3
 
 
 def test_a_lesion_is_where_it_is_said_to_be() -> None:

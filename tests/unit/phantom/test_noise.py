@@ -65,15 +65,35 @@ def test_sharper_kernels_have_finer_noise() -> None:
         frequency, power = ring_mean(measured_nps(noise), 0.5)
         peak[name] = frequency[power.argmax()]
     assert peak["soft"] < peak["standard"] < peak["sharp"]
+    for name in ("soft", "standard"):  # f · exp(-4π²σ²f²) is largest at 1 / (√8 π σ)
+        assert peak[name] == pytest.approx(1 / (np.sqrt(8) * np.pi * KERNELS[name].psf_mm), abs=0.05)
+    assert all(kernel.nps(np.zeros(1))[0] == 0 and kernel.mtf(np.zeros(1))[0] == 1 for kernel in KERNELS.values())
 
 
 def test_folding_is_what_taking_every_second_pixel_does() -> None:
     """Oracle: noise made at half the pixel size, then thinned out."""
-    fine = ct_noise((24, 320, 320), (5.0, 0.35, 0.35), "sharp", np.random.default_rng(4))
-    coarse = ct_noise((24, 160, 160), (5.0, 0.7, 0.7), "sharp", np.random.default_rng(5))
-    _, thinned = ring_mean(measured_nps(fine[:, ::2, ::2]), 0.7)
-    _, direct = ring_mean(measured_nps(coarse), 0.7)
-    assert np.allclose(thinned, direct, rtol=0.12, atol=0.03)
+    fine = ct_noise((24, 360, 360), (5.0, 0.4, 0.4), "sharp", np.random.default_rng(4))
+    coarse = ct_noise((24, 120, 120), (5.0, 1.2, 1.2), "sharp", np.random.default_rng(5))
+    thinned, direct = measured_nps(fine[:, ::3, ::3]), measured_nps(coarse)
+    assert np.allclose(ring_mean(thinned, 1.2)[1], ring_mean(direct, 1.2)[1], rtol=0.12, atol=0.03)
+    for axis in (0, 1):
+        assert np.allclose(thinned.mean(axis=axis), direct.mean(axis=axis), rtol=0.2)
+
+
+@pytest.mark.parametrize("width", [8, 9])
+def test_folded_power_has_mean_one_over_the_full_plane(width: int) -> None:
+    half = folded_nps(KERNELS["soft"], (6, width), (0.7, 0.9))
+    mirrored = half[:, 1 : (width + 1) // 2]
+    assert (half.sum() + mirrored.sum()) / (6 * width) == pytest.approx(1, rel=1e-12)
+
+
+@given(lag=st.floats(0, 8), thickness=st.floats(0.2, 6))
+def test_slice_correlation_is_the_overlap_of_the_profiles(lag: float, thickness: float) -> None:
+    """Oracle: two Gaussian profiles of that full width at half maximum, multiplied and summed."""
+    z = np.linspace(-30, 30, 6001)
+    profile, shifted = (np.exp(-4 * np.log(2) * ((z - at) / thickness) ** 2) for at in (0, lag))
+    overlap = (profile * shifted).sum() / (profile**2).sum()
+    assert slice_correlation(lag, thickness) == pytest.approx(overlap, abs=1e-6)
 
 
 @pytest.mark.parametrize("thickness", [0.5, 2.0, 4.0, 6.0])

@@ -272,8 +272,8 @@ class Inpaint:
         if choices.finish.blend.dims == 3:
             return quilted(original, hole, blocks, side, rng)
         side = (1, side[1], side[2])
-        slices_ = [quilted(original[k : k + 1], hole[k : k + 1], blocks, side, rng) for k in range(len(original))]
-        return np.concatenate(slices_)
+        each = [slice(k, k + 1) for k in range(len(original))]
+        return np.concatenate([quilted(original[k], hole[k], blocks[:, k], side, rng) for k in each])
 
 
 def _record(

@@ -46,6 +46,8 @@ EXAMPLES = 6
 """Healthy cubes of the scan that stand in for CT-GAN's training set: pooled CDF, and material for painters."""
 GAUSSIAN_SHARE = 0.85
 """The published slices look like a Gaussian touch-up in most cases (`field.md` §2)."""
+INJECTOR_SHARES = (0.5, 0.15, 0.1, 0.25)
+"""How often each of INJECTORS is drawn: mostly those whose lung is smooth, as a generator's is."""
 GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
 """CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
 MAX_GRAIN = 4.0
@@ -201,7 +203,7 @@ class CtGan:
         injects = self.effect is Effect.INJECTED
         choices = CtGanChoices(
             effect=self.effect,
-            painter=str(rng.choice(INJECTORS if injects else REMOVERS)),
+            painter=str(rng.choice(INJECTORS, p=INJECTOR_SHARES) if injects else rng.choice(REMOVERS)),
             examples=examples,
             copied_from=_fixed_place(volume),
             nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,

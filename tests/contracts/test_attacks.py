@@ -12,12 +12,12 @@ from jachai.phantom import BrainPhantom, ChestPhantom, brain, chest
 from jachai.tamper import ATTACKS, attack, read_record
 from jachai.tamper.attack import Attack, DonorAttack, Effect, Target, perform, slices
 
-SCANS = ("chest", "slab", "half-step", "head")
+SCANS = ("chest", "slab", "coarse-step", "head")
 
 
 @cache
 def scan(name: str, seed: int = 0) -> Volume:
-    """A phantom: a whole chest, a slab of five thick slices, a chest stored in steps of 0.5 HU, a head."""
+    """A phantom: a whole chest, a slab of five thick slices, a chest stored in steps of 2 HU, a head."""
     if name == "head":
         return brain(BrainPhantom(shape_kji=(20, 96, 96), spacing_mm=(4.0, 2.2, 2.2), seed=seed))
     if name == "slab":
@@ -25,8 +25,8 @@ def scan(name: str, seed: int = 0) -> Volume:
     whole = chest(ChestPhantom(shape_kji=(28, 128, 144), spacing_mm=(3.0, 2.4, 2.4), seed=seed))[0]
     if name == "chest":
         return whole
-    provenance = Provenance("phantom", "phantom", step=0.5)
-    return Volume((whole.voxels * np.float32(0.5) - 300).clip(-1024), Modality.CT, whole.geometry, provenance)
+    provenance = Provenance("phantom", "phantom", step=2.0)
+    return Volume(np.rint(whole.voxels / 2) * np.float32(2), Modality.CT, whole.geometry, provenance)
 
 
 def ready(name: str, scan_name: str) -> Attack:

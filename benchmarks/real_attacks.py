@@ -6,7 +6,7 @@ Runs `tools/ctgan_protocol.py`, which lies beside the data, on `jachai scan`. It
 attacked cube reaches several slices, and many of these scans were attacked at several places: a slice often shows the
 trace of an attack that is labelled in a neighbouring slice. The yardstick counts that as a miss, and as evidence that
 pristine slices differ. So each figure is given twice: by the labels of the slice, and by all labels of the scan.
-Design choices of the engine were made on the scans of part 0 (of 2, by SHA-256 of the scan's name): parts are shown apart.
+Choices of the engine's design were made on the scans of part 0 (of 2, by SHA-256 of the scan's name); parts are shown apart.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main() -> None:
     show("All labels of the scan", module.figures(everywhere, clean))
     for part in (0, 1):
         half = [row for row in everywhere if module.part(row["scan"], 2) == part]
-        role = "design was chosen here" if part == 0 else "never looked at while designing"
+        role = "choices were made here" if part == 0 else "no choice was made here"
         show(f"All labels, part {part} ({role})", module.figures(half, clean))
     if options.json:
         options.json.write_text(json.dumps({"slice": [tampered, clean], "scan": [everywhere, clean]}, indent=1))

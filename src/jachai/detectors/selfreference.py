@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -53,42 +52,43 @@ class SelfReference:
 
     def examine(self, volume: Volume, progress: Progress = silent) -> TamperMap:
         """See `Detector.examine`."""
-        evidence = measure(volume, progress)
         basis = self.bases[basis_of(volume)]
+        evidence = measure(volume, progress)
         shares = cue_evidence(evidence, basis.scales)
-        together = combine(evidence, shares) / np.float32(basis.threshold)
+        together = combine(shares) / np.float32(basis.threshold)
         return TamperMap(
             evidence=np.asarray(together, dtype=np.float32),
             stride=evidence.stride,
-            cues={d.cue.name: d.z for d in evidence.deviations},
+            cues={d.cue.name: d.z for d in evidence.deviations if d.cue.name in shares},
             cue_evidence={name: np.asarray(share / basis.threshold, np.float32) for name, share in shares.items()},
-            kinds={d.cue.name: d.cue.kind for d in evidence.deviations},
+            kinds={d.cue.name: d.cue.kind for d in evidence.deviations if d.cue.name in shares},
             reference=basis.reference,
             limits=limits_of(volume, evidence),
         )
 
 
 def basis_of(volume: Volume) -> tuple[str, str]:
-    """(modality, basis) whose calibration a volume is judged by. Pictures borrow CT's, and are always inconclusive."""
-    modality = "MR" if volume.modality is Modality.MR else "CT"
+    """(modality, basis) whose calibration a volume is judged by. Pictures borrow MR's, and are always inconclusive."""
+    modality = "CT" if volume.modality is Modality.CT else "MR"
     return modality, "volume" if volume.shape[0] >= STACK else "slice"
 
 
 def cue_evidence(evidence: Evidence, scales: Mapping[str, tuple[float, float]]) -> dict[str, Map]:
-    """Each cue's z → 0 at the median of intact scans' maxima, 1 at their 95th percentile."""
+    """Each cue's z → 0 at the median of intact scans' maxima, 1 at their 95th percentile.
+
+    A cue without a scale has no say: single slices, by which short stacks are judged, know nothing between slices.
+    """
     shares = {}
     for deviation in evidence.deviations:
-        median, high = scales[deviation.cue.name]
-        shares[deviation.cue.name] = np.asarray((deviation.z - median) / max(high - median, 0.1), dtype=np.float32)
+        if deviation.cue.name in scales:
+            median, high = scales[deviation.cue.name]
+            shares[deviation.cue.name] = np.asarray((deviation.z - median) / max(high - median, 0.1), dtype=np.float32)
     return shares
 
 
-def combine(evidence: Evidence, shares: Mapping[str, Map]) -> Map:
+def combine(shares: Mapping[str, Map]) -> Map:
     """The strongest cue at every place; −inf where none could be measured."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN places are expected: they become −inf
-        strongest = np.nanmax(np.stack(list(shares.values())), axis=0)
-    return np.asarray(np.where(evidence.examined, strongest, -np.inf), dtype=np.float32)
+    return np.asarray(np.max([np.nan_to_num(z, nan=-np.inf) for z in shares.values()], axis=0), dtype=np.float32)
 
 
 def limits_of(volume: Volume, evidence: Evidence) -> tuple[str, ...]:

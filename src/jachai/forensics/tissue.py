@@ -97,6 +97,6 @@ def otsu(values: npt.NDArray[np.float32], bins: int = 256) -> float:
     centres = (edges[:-1] + edges[1:]) / 2
     weight = np.cumsum(counts)
     mean = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = (mean[-1] * weight - mean * weight[-1]) ** 2 / (weight * (weight[-1] - weight))
-    return float(centres[int(np.nanargmax(between))])
+    apart = weight * (weight[-1] - weight)
+    between = np.where(apart > 0, (mean[-1] * weight - mean * weight[-1]) ** 2 / np.maximum(apart, 1), -1.0)
+    return float(centres[int(np.argmax(between))])

@@ -73,7 +73,7 @@ class InsertNodule:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack."""
         require(volume, self)
-        quiet, place = targets.healthy_places(volume, rng, 2)
+        quiet, place = targets.material(volume, rng, 2, target)
         place = place if target is None else target.index_in(volume)
         spacing = spacing_of(volume)
         own = own_noise(volume, quiet)
@@ -150,7 +150,7 @@ class Transplant:
         """See Attack. Raises UsageError where a donor is needed and none was given, or its modality differs."""
         require(volume, self)
         donor = self._donor(volume)
-        quiet, healthy, spare = targets.healthy_places(volume, rng, 3)
+        quiet, healthy, spare = targets.material(volume, rng, 3, target)
         place = healthy
         if target is not None or self.effect is Effect.REMOVED:
             place = targets.removal_place(volume, rng, target, healthy)
@@ -200,7 +200,8 @@ class Transplant:
             return self.source_at.index_in(donor)
         if self.source == "nodule":
             blobs = targets.nodule_like(donor, rng)
-            return blobs[0].centre_kji if blobs else targets.densest_place(donor, rng)
+            near = Target((float(place[0]), float(place[1]), float(place[2]))) if self.donor is None else None
+            return blobs[0].centre_kji if blobs else targets.densest_place(donor, rng, near)
         if self.source == "mirror":
             other = (place[0], place[1], donor.shape[2] - 1 - place[2])
             if abs(other[2] - place[2]) > 40 and targets.is_healthy(donor, other):
@@ -236,7 +237,7 @@ class Inpaint:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack."""
         require(volume, self)
-        quiet, healthy, *sources = targets.healthy_places(volume, rng, 6)
+        quiet, healthy, *sources = targets.material(volume, rng, 6, target)
         place = targets.removal_place(volume, rng, target, healthy)
         side = float(rng.uniform(20, 34))
         smooth = self.method == "harmonic"

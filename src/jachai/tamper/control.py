@@ -44,7 +44,7 @@ class Control:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack."""
         require(volume, self)
-        quiet, healthy = targets.healthy_places(volume, rng, 2)
+        quiet, healthy = targets.material(volume, rng, 2, target)
         place = healthy if target is None else target.index_in(volume)
         choices = ControlChoices(float(rng.uniform(20, 44)), Finish.drawn(rng, quiet, ("none",)).on_native_grid())
         sides: Shape = tuple(max(1, round(choices.side_mm / s)) for s in spacing_of(volume))  # type: ignore[assignment]

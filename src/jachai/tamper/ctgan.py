@@ -161,7 +161,7 @@ class CtGan:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack. The touch-up is Gaussian in 85 % of cases, as the published slices look, else copied."""
         require(volume, self)
-        healthy = targets.healthy_places(volume, rng, EXAMPLES + 1)
+        healthy = targets.material(volume, rng, EXAMPLES + 1, target)
         place = self._place(volume, rng, target, healthy[0])
         choices = self._choices(volume, place, healthy[1:], rng)
         return self.record(volume, place, choices, int(rng.integers(SEEDS)))

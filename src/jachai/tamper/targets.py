@@ -55,11 +55,15 @@ class Blob:
     diameter_mm: float
 
 
-def chosen_place(volume: Volume, rng: np.random.Generator, target: Target | None, clearance_mm: float) -> Shape:
-    """The user's target, or else a healthy place."""
-    if target is not None:
-        return target.index_in(volume)
-    return healthy_places(volume, rng, 1, clearance_mm)[0]
+def material(volume: Volume, rng: np.random.Generator, count: int, target: Target | None) -> tuple[Shape, ...]:
+    """`count` healthy places to choose from and to learn from; where the user's target lies in a scan without any (an
+    abdomen, a crop), the target itself. Raises UsageError if there is neither."""
+    try:
+        return healthy_places(volume, rng, count)
+    except UsageError:
+        if target is None:
+            raise
+        return (target.index_in(volume),) * count
 
 
 def removal_place(volume: Volume, rng: np.random.Generator, target: Target | None, healthy: Shape) -> Shape:
@@ -113,10 +117,11 @@ def is_healthy(volume: Volume, place: Shape, clearance_mm: float = 6.0) -> bool:
     return _unfitness(volume, place, spacing_of(volume), clearance_mm) == 0
 
 
-def densest_place(volume: Volume, rng: np.random.Generator, reach_mm: float = 9.0) -> Shape:
-    """The densest place, smoothed over 3 mm, within reach of a place in healthy tissue: a vessel."""
+def densest_place(volume: Volume, rng: np.random.Generator, near: Target | None = None, reach_mm: float = 9.0) -> Shape:
+    """The densest place, smoothed over 3 mm, within reach of a place in healthy tissue (or, without any, of `near`): a
+    vessel."""
     spacing = spacing_of(volume)
-    centre = healthy_places(volume, rng, 1)[0]
+    centre = material(volume, rng, 1, near)[0]
     sides: Shape = tuple(max(1, 2 * round(reach_mm / s) + 1) for s in spacing)  # type: ignore[assignment]
     box = clipped(box_around(centre, sides), volume.shape)
     smooth = ndimage.uniform_filter(volume.voxels[slices(box)], [max(1, round(3 / s)) for s in spacing])

@@ -33,8 +33,6 @@ def results(path: Path) -> Iterator[ScanResult]:
 @pytest.mark.slow
 def test_no_alarm_on_any_whole_intact_series(real_data: Path) -> None:
     for folder in sorted((real_data / "ct").iterdir()) + sorted((real_data / "mr").iterdir()):
-        if folder.name == "lidc-0314":
-            continue  # 275 slices: the command line's own test takes it
         for result in results(folder):
             assert result.verdict is Verdict.NO_SIGN, (folder.name, result.reason)
 
@@ -42,7 +40,7 @@ def test_no_alarm_on_any_whole_intact_series(real_data: Path) -> None:
 @pytest.mark.slow
 def test_real_attacks_are_found_at_the_labelled_place(real_data: Path) -> None:
     """Floors far below the measured 0.55 and 0.83, above chance: a lung holds about ten places of that size."""
-    labels = list(csv.DictReader((real_data / "ct-gan" / "labels.csv").open()))
+    labels = list(csv.DictReader((real_data / "ct-gan" / "labels.csv").read_text().splitlines()))
     hits: dict[str, list[bool]] = {"FB": [], "FM": []}
     for label in labels:
         (result,) = results(real_data / "ct-gan" / label["uuid"] / f"{label['slice']}.dcm")

@@ -171,6 +171,7 @@ def test_every_choice_stands_in_the_record() -> None:
 
 
 def test_the_seed_of_the_record_is_the_only_source_of_chance(right_lungs: dict[str, Volume]) -> None:
-    made = record(right_lungs["standard"], Effect.REMOVED, touch_up="gaussian")
-    first, other = (change(right_lungs["standard"], replace(made, seed=seed)) for seed in (1, 2))
-    assert abs(np.corrcoef(first[:, 20:35, 2:8].ravel(), other[:, 20:35, 2:8].ravel())[0, 1]) < 0.3
+    volume = right_lungs["standard"]
+    made = record(volume, Effect.REMOVED, painter="identity", touch_up="gaussian", working_mm=0.0)
+    first, other = (change(volume, replace(made, seed=seed)) for seed in (1, 2))
+    assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.2

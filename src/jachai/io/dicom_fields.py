@@ -91,12 +91,14 @@ def modality_of(data_set: Dataset) -> tuple[Modality, tuple[str, ...]]:
 
 
 def refuse_unwanted(data_set: Dataset) -> None:
-    """Raises Unsupported for localizers and mosaics, by Image Type (PS3.3 C.7.6.1.1.2)."""
+    """Raises Unsupported for localizers and mosaics, by Image Type (PS3.3 C.7.6.1.1.2), and for a Modality LUT (C.11.1)."""
     kinds = {value.upper() for value in _texts(data_set.get("ImageType"))}
     if "LOCALIZER" in kinds:
         raise Unsupported("A localizer (scout): it plans the scan and is not part of it.")
     if "MOSAIC" in kinds:
         raise Unsupported("A mosaic of many slices in one image, which is not read.", "Export it as enhanced MR.")
+    if "ModalityLUTSequence" in data_set:
+        raise Unsupported("Its values stand in a look-up table (Modality LUT), which is not read.", "Export it anew.")
 
 
 def read_header(data_set: Dataset, image: PixelFormat, modality: Modality, key: bytes, notes: list[str]) -> FileHeader:

@@ -114,6 +114,7 @@ HEADERS: list[tuple[str, Change, str]] = [
     ("palette", _set("PhotometricInterpretation", "PALETTE COLOR"), "colour"),
     ("localizer", _set("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
     ("mosaic", _set("ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic"),
+    ("modality lut", _set("ModalityLUTSequence", []), "look-up table"),
     ("secondary capture", _set("SOPClassUID", uid.SecondaryCaptureImageStorage), "Secondary Capture Image"),
     ("structured report", _set("SOPClassUID", uid.ComprehensiveSRStorage), "Comprehensive SR"),
     ("pet", lambda d: (_set("SOPClassUID", uid.PositronEmissionTomographyImageStorage)(d), _set("Modality", "PT")(d)), "PT"),

@@ -87,6 +87,12 @@ def test_a_relative_path_comes_back_as_given(tmp_path: Path, monkeypatch: pytest
     ]
 
 
+def test_the_input_is_what_was_given_not_what_a_reader_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = Volume(np.zeros(SHAPE, np.float32), Modality.PICTURE, None, Provenance("shown differently", "PNG"))
+    monkeypatch.setattr(use_cases, "read", lambda *a, **k: iter([scan]))
+    assert [r.input for r in results_of("given\udcff.png")] == ["given\udcff.png"]
+
+
 def test_what_a_folder_refuses_is_told_in_each_of_its_results(tmp_path: Path) -> None:
     for name in ("a", "b"):
         scan_file(tmp_path / f"{name}.nii.gz")

@@ -1,0 +1,1 @@
+"""Collections of scans → manifests → splits that cannot leak → patches for training and tests."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 CHARACTER, TITLE_CHARACTER, LINE, PADDING = 6.3, 7.4, 16, 12
 """Pixels: widths of a letter of the text and of a title (wide estimates), distance of lines, rim of a box."""
-GAP_X, GAP_Y, RIM = 58, 44, 16
+GAP_X, GAP_Y, RIM = 66, 44, 16
 STYLE = """
  .card{fill:#ffffff} text{font-family:system-ui,sans-serif;fill:#1b2a2f;font-size:12px} .title{font-weight:700;font-size:13px}
  rect.plain{fill:#eef3f4;stroke:#5b7a80} rect.value{fill:#e2f3ee;stroke:#1f8a70} rect.guard{fill:#fdeee2;stroke:#c0622b}
@@ -91,7 +91,11 @@ class Diagram:
             y0, y1 = y0 + down * a.height / 2, y1 - down * b.height / 2
             turn = y1 - down * GAP_Y / 2
             last = b.at[0] == max(box.at[0] for box in self.boxes.values())
-            spot, anchor = ((x1 - 6, y1 - down * 8), "end") if last else ((x1 + 6, y1 - down * 8), "start")
+            spot, anchor = (
+                ((x1 - 6, y1 - 8 if down > 0 else y1 + 16), "end")
+                if last
+                else ((x1 + 6, y1 - 8 if down > 0 else y1 + 16), "start")
+            )
             path = f"M{x0:.0f} {y0:.0f}V{turn:.0f}H{x1:.0f}V{y1:.0f}"
         text = f'<text class="label" x="{spot[0]:.0f}" y="{spot[1]:.0f}" text-anchor="{anchor}">{escape(label)}</text>'
         return f'<path class="arrow" marker-end="url(#tip)" d="{path}"/>' + (text if label else "")

@@ -91,21 +91,19 @@ def test_every_kernel_and_format_is_named() -> None:
     assert all(reader.name.lower() in text("reference", "formats.md").lower() for reader in FILE_FORMATS)
 
 
-def commands() -> Iterator[tuple[str, str]]:
-    """(command, option) of the command line; '' for the options of `jachai` itself."""
-    group: Any = typer.main.get_command(app)
-    for name, command in (("", group), *group.commands.items()):
-        for parameter in command.params:
-            if parameter.param_type_name == "option":
-                yield name, parameter.opts[0]
+def commands(command: Any = None, name: str = "jachai") -> Iterator[tuple[str, str]]:
+    """(command as typed, option) of the command line, commands below commands too."""
+    command = command or typer.main.get_command(app)
+    yield from ((name, p.opts[0]) for p in command.params if p.param_type_name == "option")
+    for word, below in getattr(command, "commands", {}).items():
+        yield from commands(below, f"{name} {word}")
 
 
 @pytest.mark.parametrize(("command", "option"), list(commands()))
 def test_every_command_and_option_is_described(command: str, option: str) -> None:
-    sections = {title.split("`")[0].split()[1:][0] if " " in title else "": body
-                for title, body in headings(text("reference", "cli.md")).items() if title.startswith("jachai")}  # fmt: skip
-    assert command in sections
-    assert any(name.split()[0] == option for name in first_cells(sections[command]))
+    sections = headings(text("reference", "cli.md"))
+    [title] = [t for t in sections if t == command or (" " in command and t.startswith(f"{command} "))]
+    assert any(name.split()[0] == option for name in first_cells(sections[title]))
 
 
 def keys(schema: dict[str, Any]) -> Iterator[str]:
@@ -149,6 +147,17 @@ def test_examples_fit_the_schema_and_the_engine(path: Path) -> None:
     Draft202012Validator(scan_schema()).validate(example)
     assert example["verdict"] == ("tampered" if path.stem.endswith("yes") else "no-sign")
     assert example["model"]["sha256"] == load_selfreference().identity.sha256, "run docs/figures.py"
+
+
+@pytest.mark.parametrize("name", ["no", "yes"])
+def test_the_first_tutorial_shows_what_the_demo_says(name: str) -> None:
+    example = json.loads((REFERENCE / "examples" / f"ct-{name}.json").read_text(encoding="utf-8"))
+    [row] = [
+        line.split() for line in text("tutorials", "first-study.md").splitlines() if f"  {example['verdict']} " in line
+    ]
+    assert row[0] == f"demo-out/{example['input']}"
+    assert row[2] == f"{example['score']:.2f}"
+    assert f"{example['p_value']:.3f}" in row
 
 
 def test_the_python_tutorial_runs(capsys: pytest.CaptureFixture[str]) -> None:

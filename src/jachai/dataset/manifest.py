@@ -132,12 +132,12 @@ def line_of(entry: Entry, folder: Path) -> str:
     plain: dict[str, Any] = {"schema": SCHEMA}
     for one in fields(entry):
         value = getattr(entry, one.name)
-        if value is not None and value != {}:
+        if value is not None and (value or one.name != "software"):
             plain[one.name] = value.value if isinstance(value, StrEnum) else value
     plain["path"] = _relative(entry.path, folder)
     if entry.mask is not None:
         plain["mask"] = _relative(entry.mask, folder)
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(plain, allow_nan=False, separators=(",", ":"))
 
 
 def digest(entries: Iterable[Entry]) -> str:

@@ -21,6 +21,7 @@ from jachai.io import pixels
 from jachai.io.confined import plain_text
 from jachai.io.dicom_fields import modality_of, pixel_digest, read_header, refuse_unwanted
 from jachai.io.dicom_header import FileHeader
+from jachai.io.marks import CREATOR, NOTE, PRIVATE_GROUP, RECORD_ELEMENT, is_marked
 from jachai.io.pixels import COPY_AGAIN, PixelFormat, Samples
 
 config.settings.reading_validation_mode = config.IGNORE  # we check what we use, and name it; this process only reads
@@ -127,7 +128,24 @@ def _file_notes(data_set: Dataset, head: bytes) -> list[str]:
     elif head.startswith(EXECUTABLES):
         notes.append("The preamble holds an executable: never run this file.")
     writer = plain_text(str(data_set.file_meta.get("ImplementationVersionName", "") or ""), 16).strip()
-    return [*notes, f"Written by {writer}."] if writer else notes
+    if writer:
+        notes.append(f"Written by {writer}.")
+    return [*notes, NOTE] if _says_it_is_simulated(data_set) else notes
+
+
+def _says_it_is_simulated(data_set: Dataset) -> bool:
+    """By the mark in two descriptions, or by the simulator's private block. Nothing of their text is kept."""
+    if is_marked(*(str(data_set.get(keyword) or "") for keyword in ("SeriesDescription", "ImageComments"))):
+        return True
+    blocks = (n for n in range(0x10, 0x100) if _raw_text(data_set, n) == CREATOR)
+    return any((PRIVATE_GROUP, (block << 8) + RECORD_ELEMENT) in data_set for block in blocks)
+
+
+def _raw_text(data_set: Dataset, element: int) -> str:
+    """Of the private group, without converting what a stranger may have put there."""
+    raw = data_set.get_item((PRIVATE_GROUP, element))
+    value = None if raw is None else raw.value
+    return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip()
 
 
 def _check_deflate(path: Path, head: bytes) -> None:

@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from jachai.core.errors import Damaged, NotAnImage, Unsupported
 from jachai.core.geometry import FloatArray
 from jachai.core.volume import Modality, Voxels
+from jachai.io.marks import NOTE, is_marked
 from jachai.io.modality import cover_padding, guess_modality
 from jachai.io.placement import Placement, place
 from jachai.io.rawvoxels import (
@@ -149,6 +150,8 @@ def _plan(stream: Stream, file_bytes: int) -> _Plan:
     placement = place(shape_kji, affine_lps)
     if int(header["bitpix"]) != 8 * layout.dtype.itemsize:
         notes = (*notes, "The header states a voxel size (bitpix) that does not belong to its data type.")
+    if is_marked(bytes(header["descrip"]).decode("latin-1")):
+        notes = (*notes, NOTE)
     return _Plan(
         version=version,
         layout=layout,

@@ -24,17 +24,22 @@ from pydicom.valuerep import format_number_as_ds
 from jachai.core.errors import UsageError
 from jachai.core.geometry import FloatArray, Geometry
 from jachai.core.volume import AIR_HU, Modality, Volume, Voxels
+from jachai.io.marks import CREATOR, PRIVATE_GROUP, RECORD_ELEMENT
 
 Stored = npt.NDArray[np.int16]
 
 INT16 = np.iinfo(np.int16)
 N_LEVELS = 65_000
 """Stored values that a range is spread over where it has no step of its own; a little less than 16 bits hold."""
+OFF_GRID = 1e-3
+"""Share of a step by which float32 values may miss the grid of stored values."""
 MAX_OFF_GRID_MM = 0.05
 """How far a slice may lie from an even grid before a format with one affine cannot hold it."""
 MAX_NIFTI1_SIDE = 32_767
-DATA_OFFSET = 352
-"""NIfTI-1: 348 bytes of header and 4 of (no) extensions."""
+EXTENDER_BYTES = 4
+"""NIfTI-1: they follow the 348 bytes of the header and say whether extensions come."""
+COMMENT_CODE = 6
+"""NIFTI_ECODE_COMMENT: an extension of plain text."""
 GZIP_LEVEL = 1
 """Noise hardly packs: level 6 takes four times as long for a few per cent."""
 SOP_CLASSES = {Modality.CT: CTImageStorage, Modality.MR: MRImageStorage}
@@ -44,7 +49,10 @@ CT_WINDOW = ("40", "400")
 
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
-    """What a DICOM series says besides its pixels. uid_seed: every UID is made from it and from nothing else."""
+    """What a DICOM series says besides its pixels. uid_seed: every UID is made from it and from nothing else.
+
+    record_json: the record of a simulated attack, kept in a private block (`io.marks`); '' for none.
+    """
 
     uid_seed: str = "jachai"
     patient_name: str = "PHANTOM"
@@ -60,6 +68,7 @@ class DicomHeader:
     kernel: str = ""
     kvp: float | None = None
     study_date: str = ""
+    record_json: str = ""
 
 
 def to_stored(voxels: Voxels, step: float, intercept: float) -> Stored:
@@ -78,7 +87,7 @@ def storage_scale(volume: Volume) -> tuple[float, float]:
 
     The step is that of its provenance; else 1 for CT (scanners round to whole HU) and for whole numbers; else, or if the
     values would not fit, their range divided by 65,000. The intercept is AIR_HU for CT, as most scanners write it, and 0
-    for MR, unless it must be moved for the values to fit.
+    for MR, unless it must be moved for the values to fit, or for a grid of values that does not go through it.
     """
     lowest, highest = float(volume.voxels.min()), float(volume.voxels.max())
     is_ct = volume.modality is Modality.CT
@@ -86,6 +95,9 @@ def storage_scale(volume: Volume) -> tuple[float, float]:
     if not step or (highest - lowest) / step > N_LEVELS:
         step = (highest - lowest) / N_LEVELS or 1.0
     intercept = AIR_HU if is_ct else 0.0
+    off_grid = (lowest - intercept) - step * round((lowest - intercept) / step)
+    if abs(off_grid) > OFF_GRID * step:
+        intercept += off_grid
     if INT16.min <= (lowest - intercept) / step and (highest - intercept) / step <= INT16.max:
         return step, intercept
     return step, step * round((lowest + highest) / 2 / step)
@@ -134,6 +146,8 @@ def _shared_dataset(volume: Volume, geometry: Geometry, header: DicomHeader, ste
         _add_mr(dataset)
     if volume.modality is Modality.CT or (step, intercept) != (1.0, 0.0):  # PS3.3 C.8.3.1: MR has no rescale of its own
         dataset.RescaleSlope, dataset.RescaleIntercept = _ds(step), _ds(intercept)
+    if header.record_json:
+        dataset.private_block(PRIVATE_GROUP, CREATOR, create=True).add_new(RECORD_ELEMENT, "UT", header.record_json)
     return dataset
 
 
@@ -209,17 +223,19 @@ def _ds(value: float) -> str:
     return format_number_as_ds(float(value) + 0.0)  # + 0.0 turns −0 into 0
 
 
-def write_nifti(volume: Volume, path: Path) -> Path:
+def write_nifti(volume: Volume, path: Path, *, description: str = "", comment: str = "") -> Path:
     """A NIfTI-1 file, .nii or .nii.gz: int16 with scl_slope where the provenance knows the step, else float32.
 
+    description: at most 79 bytes of ASCII for the header. comment: text of any length in a header extension.
     Raises UsageError for a picture, uneven slices, another ending, or if the file is already there.
     """
     affine = _affine_lps(_geometry(volume))
+    says = _Says(description, comment)
     if not volume.provenance.step:
-        _write_nifti(volume.voxels, affine, path, 1.0, 0.0)
+        _write_nifti(volume.voxels, affine, path, 1.0, 0.0, says)
         return path
     step, intercept = storage_scale(volume)
-    _write_nifti(to_stored(volume.voxels, step, intercept), affine, path, step, intercept)
+    _write_nifti(to_stored(volume.voxels, step, intercept), affine, path, step, intercept, says)
     return path
 
 
@@ -237,7 +253,27 @@ def write_map_nifti(values: Voxels, geometry: Geometry, path: Path) -> Path:
     return path
 
 
-def _write_nifti(stored: npt.NDArray[Any], affine_lps: FloatArray, path: Path, step: float, intercept: float) -> None:
+@dataclass(frozen=True, slots=True)
+class _Says:
+    """What a NIfTI file says besides its voxels and their place."""
+
+    description: str = ""
+    comment: str = ""
+
+    def after_header(self) -> bytes:
+        """The four bytes after the header, and one extension if there is a comment (nifti1.h: size, code, text; the size
+        is a multiple of 16)."""
+        text = self.comment.encode()
+        if not text:
+            return bytes(EXTENDER_BYTES)
+        size = -(-(8 + len(text)) // 16) * 16
+        head = size.to_bytes(4, "little") + COMMENT_CODE.to_bytes(4, "little")
+        return bytes([1, 0, 0, 0]) + head + text.ljust(size - 8, b"\0")
+
+
+def _write_nifti(
+    stored: npt.NDArray[Any], affine_lps: FloatArray, path: Path, step: float, intercept: float, says: _Says = _Says()
+) -> None:
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise UsageError("A NIfTI file must end in .nii or .nii.gz.")
     if max(stored.shape) > MAX_NIFTI1_SIDE:
@@ -253,11 +289,14 @@ def _write_nifti(stored: npt.NDArray[Any], affine_lps: FloatArray, path: Path, s
     rigid = _is_right_angled(affine_ras[:3, :3])  # a qform cannot hold the shear of a tilted gantry
     header.set_qform(affine_ras, code=1 if rigid else 0)
     header.set_sform(affine_ras, code=1)
-    header["scl_slope"], header["scl_inter"], header["vox_offset"] = step, intercept, DATA_OFFSET
+    after = says.after_header()
+    header["descrip"] = says.description.encode("ascii")
+    header["scl_slope"], header["scl_inter"] = step, intercept
+    header["vox_offset"] = header.sizeof_hdr + len(after)
     with _new_file(path) as file:
         packed = path.name.lower().endswith(".gz")
         target = gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) if packed else file
-        target.write(header.binaryblock + bytes(DATA_OFFSET - header.sizeof_hdr))
+        target.write(header.binaryblock + after)
         for plane in stored:
             target.write(plane.astype(plane.dtype.newbyteorder("<")).tobytes())
         if packed:

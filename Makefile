@@ -17,7 +17,7 @@ demo: $(VENV)/.base  ## install Jachai and examine the embedded study: one intac
 test: lint  ## everything that must hold: lint, types, import contracts, tests
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.train
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -26,8 +26,7 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev  ## build the documentation into site/ (works without a network once installed)
 	$(BIN)/python -m mkdocs build --strict
 
-train-env: $(VENV)/.dev  ## add the training extra (torch)
-	$(PIP) install -e '.[train]' -c constraints.txt
+train-env: $(VENV)/.train  ## add the training extra (torch)
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -43,3 +42,7 @@ $(VENV)/.base: $(BIN)/python pyproject.toml
 $(VENV)/.dev: $(BIN)/python pyproject.toml
 	$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.base $@
+
+$(VENV)/.train: $(VENV)/.dev constraints.txt
+	$(PIP) install -e '.[train]' -c constraints.txt
+	@touch $@

@@ -19,6 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jachai import __version__
+from jachai.cli_painter import painter_commands
 from jachai.core.errors import JachaiError, UsageError
 
 if TYPE_CHECKING:  # numpy and all that follows are loaded when a command runs, not when help is shown
@@ -278,6 +279,9 @@ def _progress_bar() -> Iterator[Progress]:
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
+
+
+app.add_typer(painter_commands(_progress_bar), name="painter")
 
 
 if __name__ == "__main__":

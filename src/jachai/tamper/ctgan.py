@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jachai.core.volume import AIR_HU, Box, Mask, Modality, Volume, Voxels
-from jachai.tamper import noise, targets
+from jachai.tamper import noise, shelf, targets
 from jachai.tamper.anatomy import wall
 from jachai.tamper.attack import (
     SEEDS,
@@ -31,8 +31,9 @@ from jachai.tamper.attack import (
     spacing_of,
 )
 from jachai.tamper.blend import Rounding, dome, quantised
+from jachai.tamper.canvas import Canvas
 from jachai.tamper.nodule import Density, NoduleShape, draw_lesion, draw_nodule
-from jachai.tamper.painters import INJECTORS, REMOVERS, Canvas, painter
+from jachai.tamper.painters import INJECTORS, REMOVERS, painter
 from jachai.tamper.resample import zoomed
 
 CUBE_MM, HOLE_MM, WORKING_MM, CDF_BINS = 32.0, 20.0, 1.0, 10_000
@@ -145,10 +146,12 @@ class Normaliser:
 
 @dataclass(frozen=True, slots=True)
 class CtGan:
-    """CT-GAN as an Attack. varied: draws the variants of `field.md` §4 instead of the published settings."""
+    """CT-GAN as an Attack. varied: draws the variants of `field.md` §4 instead of the published settings. painters: names
+    to draw from, each as often, trained ones (KIND:NAME, see `shelf`) among them; none: INJECTORS or REMOVERS."""
 
     effect: Effect
     varied: bool = False
+    painters: tuple[str, ...] = ()
     family: str = "ctgan"
     modalities: frozenset[Modality] = frozenset({Modality.CT, Modality.MR})
     parameters_type: type = CtGanChoices
@@ -197,13 +200,21 @@ class CtGan:
             return healthy
         return targets.removal_place(volume, rng, target, healthy)
 
+    def _painter(self, rng: np.random.Generator) -> str:
+        """A painter's name; a trained one with the digest of its weights, so that a record replays with no other."""
+        injects = self.effect is Effect.INJECTED
+        if self.painters:
+            name = self.painters[int(rng.integers(len(self.painters)))]
+            return shelf.pinned(name, "injection" if injects else "removal") if shelf.is_trained(name) else name
+        return str(rng.choice(INJECTORS, p=INJECTOR_SHARES) if injects else rng.choice(REMOVERS))
+
     def _choices(
         self, volume: Volume, place: Shape, examples: tuple[Shape, ...], rng: np.random.Generator
     ) -> CtGanChoices:
         injects = self.effect is Effect.INJECTED
         choices = CtGanChoices(
             effect=self.effect,
-            painter=str(rng.choice(INJECTORS, p=INJECTOR_SHARES) if injects else rng.choice(REMOVERS)),
+            painter=self._painter(rng),
             examples=examples,
             copied_from=_fixed_place(volume),
             nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,

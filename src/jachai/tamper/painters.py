@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import product
-from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from jachai.core.errors import UsageError
 from jachai.core.volume import Mask, Voxels
-from jachai.tamper.attack import Index, Shape
+from jachai.tamper import shelf
+from jachai.tamper.attack import Shape
 from jachai.tamper.blend import harmonic
-from jachai.tamper.nodule import NoduleShape
+from jachai.tamper.canvas import Canvas, Painter
 from jachai.tamper.quilt import quilted
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Canvas:
-    """What a painter gets.
-
-    cube: float32 (n, n, n), −0.5…0.5, normalised as in CT-GAN, whole. hole: the bool mask to be painted. wall: chest wall
-    or mediastinum that reaches into the cube, which a painter without a network leaves standing. examples():
-    (m, n, n, n) float32, cubes of healthy tissue of the same scan on the same grid and scale, made when called.
-    spacing_mm: of the cube. encode, decode: HU ⇄ normalised. nodule: what to paint, None for removal.
-    rng: the only source of chance.
-    """
-
-    cube: Voxels
-    hole: Mask
-    wall: Mask
-    examples: Callable[[], Voxels]
-    spacing_mm: Index
-    encode: Callable[[Voxels], Voxels]
-    decode: Callable[[Voxels], Voxels]
-    nodule: NoduleShape | None
-    rng: np.random.Generator
-
-    @property
-    def masked(self) -> Voxels:
-        """The cube with the hole set to 0: all that CT-GAN's generator sees."""
-        return np.where(self.hole, np.float32(0), self.cube)
-
-    @property
-    def lung_hole(self) -> Mask:
-        """The hole without what goes on outside it."""
-        return self.hole & ~self.wall
-
-    def patch_side(self, size_mm: float) -> Shape:
-        """Voxels of a patch of about that size, at least 2 per axis."""
-        k, j, i = (max(2, round(size_mm / s)) for s in self.spacing_mm)
-        return k, j, i
-
-
-class Painter(Protocol):
-    """Paints a cube. Networks (`tamper.generators`) fit the same Protocol."""
-
-    def paint(self, canvas: Canvas) -> Voxels:
-        """The whole cube, float32, same shape: what stands outside the hole is the painter's too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +165,7 @@ PAINTERS: dict[str, Painter] = {
     "nodule-patches": NodulePainter(PatchSynthesis()),
     "nodule-nearest": NearestUpsampled(NodulePainter(Blur(0.6)), 0.6),
 }
-"""Every painter by name. A network is added by `tamper.generators` when its weights are loaded."""
+"""Every painter without a network by name. Trained ones are named KIND:NAME and lie on the user's `shelf`."""
 
 REMOVERS = ("patches", "nearest", "harmonic", "pca")
 """Painters that take away what stood in the hole."""
@@ -219,9 +174,17 @@ INJECTORS = ("nodule", "nodule-identity", "nodule-patches", "nodule-nearest")
 
 
 def painter(name: str) -> Painter:
-    """PAINTERS[name]. Raises UsageError with the choices and the nearest one."""
+    """PAINTERS[name], or the trained painter KIND:NAME or KIND:NAME@DIGEST (see `shelf`).
+
+    Raises UsageError with the choices and the nearest one, or if torch is missing; ModelError for a file that is none.
+    """
     if name in PAINTERS:
         return PAINTERS[name]
+    if shelf.is_trained(name):
+        shelf.require_torch()
+        from jachai.tamper import generators  # torch takes seconds to load, so only when a network is asked for
+
+        return generators.loaded(shelf.find(name))
     near = get_close_matches(name, PAINTERS, 1, 0.0)
     raise UsageError(f"There is no painter {name!r}.", f"Did you mean {near[0]!r}? Known: {', '.join(PAINTERS)}.")
 

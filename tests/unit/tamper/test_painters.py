@@ -9,8 +9,9 @@ from scipy import ndimage
 from jachai.core.errors import UsageError
 from jachai.core.volume import Volume, Voxels
 from jachai.tamper.anatomy import wall
+from jachai.tamper.canvas import Canvas
 from jachai.tamper.nodule import NoduleShape
-from jachai.tamper.painters import INJECTORS, PAINTERS, REMOVERS, Canvas, bilateral, painter
+from jachai.tamper.painters import INJECTORS, PAINTERS, REMOVERS, bilateral, painter
 from jachai.tamper.quilt import quilted
 
 MM = (1.0, 1.0, 1.0)

@@ -1,0 +1,1 @@
+"""Series without tampering → trained networks. Needs the extra `train` (torch)."""

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from jachai.core.errors import Damaged, NotAnImage, Unreadable, Unsupported
-from jachai.core.geometry import FloatArray
+from jachai.core.geometry import FloatArray, Geometry
 from jachai.core.volume import Modality
 from jachai.io.modality import cover_padding, guess_modality
 from jachai.io.placement import place
@@ -135,6 +135,14 @@ def companion(path: Path) -> Path | None:
         return None if header.data_file is None else _data_path(path, header.data_file)
     except (Unreadable, OSError):
         return None
+
+
+def geometry_of(path: Path) -> tuple[tuple[int, int, int], Geometry]:
+    """Shape (k, j, i) and geometry from the text header alone, as `read` would give them. Raises an `Unreadable` error."""
+    header = _read_header(path)
+    shape_kji = _shape(header)
+    affine, _ = _affine(header, header.integer("NDims", 0))
+    return shape_kji, place(shape_kji, affine).geometry
 
 
 def _read_header(path: Path) -> _Header:

@@ -19,6 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jachai import __version__
+from jachai.cli_dataset import dataset_commands
 from jachai.cli_painter import painter_commands
 from jachai.core.errors import JachaiError, UsageError
 
@@ -281,6 +282,7 @@ def _progress_bar() -> Iterator[Progress]:
         yield lambda stage, fraction: bar.update(task, description=stage, completed=fraction)
 
 
+app.add_typer(dataset_commands(_progress_bar), name="dataset")
 app.add_typer(painter_commands(_progress_bar), name="painter")
 
 

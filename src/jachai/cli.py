@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from jachai import __version__
 from jachai.cli_dataset import dataset_commands
 from jachai.cli_painter import painter_commands
+from jachai.cli_simulate import add_simulate
 from jachai.core.errors import JachaiError, UsageError
 
 if TYPE_CHECKING:  # numpy and all that follows are loaded when a command runs, not when help is shown
@@ -283,6 +284,7 @@ def _progress_bar() -> Iterator[Progress]:
 
 
 app.add_typer(dataset_commands(_progress_bar), name="dataset")
+add_simulate(app, _progress_bar)
 app.add_typer(painter_commands(_progress_bar), name="painter")
 
 

@@ -80,12 +80,12 @@ def scan_and_deliver(
         for outcome in scan_paths(request, progress):
             outcomes.append(outcome)
             on_result(outcome.result)
-        with _disk_errors():
+        with disk_errors():
             return _write(outcomes, wanted)
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
     """A full disk or a folder without permission is the user's to mend, not a bug."""
     try:
         yield
@@ -101,7 +101,7 @@ def _scratch(heatmap: Path | None) -> Iterator[Path | None]:
         if heatmap is None:
             yield None
         else:
-            with _disk_errors():
+            with disk_errors():
                 folder = stack.enter_context(TemporaryDirectory(prefix=".jachai-", dir=heatmap.parent))
             yield Path(folder)
 

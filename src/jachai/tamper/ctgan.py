@@ -51,6 +51,8 @@ INJECTOR_SHARES = (0.5, 0.15, 0.1, 0.25)
 """How often each of INJECTORS is drawn: mostly those whose lung is smooth, as a generator's is."""
 GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
 """CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
+UNGUIDED_SHARE = 0.5
+"""How often a trained painter is told nothing of the nodule and invents it from the lung around it, as CT-GAN's does."""
 MAX_GRAIN = 4.0
 """The touch-up's grain is held to 1/4…4 voxels."""
 POOL_STRIDE = 3
@@ -228,6 +230,8 @@ class CtGan:
             choices = replace(choices, pad="edge")
         if volume.modality is Modality.MR:
             choices = _for_mri(volume, place, choices, rng)
+        if shelf.is_trained(choices.painter) and rng.random() < UNGUIDED_SHARE:
+            choices = replace(choices, nodule=None)
         return _varied(choices, rng) if self.varied else choices
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 from typing import Literal
 
 import numpy as np
@@ -31,11 +32,11 @@ Upsampling = Literal["nearest", "trilinear"]
 CHANNELS: dict[Kind, tuple[int, ...]] = {
     "unet-gan": (16, 32, 64, 96, 96),
     "autoencoder": (16, 32, 64, 96),
-    "diffusion": (16, 32, 64, 64),
+    "diffusion": (12, 32, 64, 64),
 }
 """Default channels of each level: 1 to 3 million weights."""
 LEAK = 0.2
-SAMPLING_STEPS = 8
+SAMPLING_STEPS = 6
 """DDIM steps of `diffusion`."""
 OFFSET = 0.008
 """Of the cosine schedule (Nichol and Dhariwal 2021)."""
@@ -43,6 +44,10 @@ DIFFUSION_GAIN = 2.0
 """Normalised values −0.5…0.5 stand as −1…1 in the diffusion, as its noise has standard deviation 1."""
 MARGIN = 6
 """Voxels round the hole that a diffusion sees: 32 for a hole of 20."""
+GROUPS = 8
+"""Of group normalisation, as far as the channels can be divided."""
+MOST_CHANNELS, MOST_LEVELS = 512, 7
+"""What a card may ask for: more would fill the memory."""
 TIMES = 16
 """Frequencies of the time embedding."""
 
@@ -107,10 +112,10 @@ class _Residual(nn.Module):
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
         self.before = nn.Sequential(
-            nn.GroupNorm(min(8, inside), inside), nn.SiLU(), nn.Conv3d(inside, outside, 3, 1, 1)
+            nn.GroupNorm(gcd(GROUPS, inside), inside), nn.SiLU(), nn.Conv3d(inside, outside, 3, 1, 1)
         )
         self.time = nn.Linear(2 * TIMES, 2 * outside)
-        self.norm = nn.GroupNorm(8, outside)
+        self.norm = nn.GroupNorm(gcd(GROUPS, outside), outside)
         self.after = nn.Sequential(nn.SiLU(), nn.Conv3d(outside, outside, 3, 1, 1))
         self.past = nn.Conv3d(inside, outside, 1) if inside != outside else nn.Identity()
 
@@ -160,7 +165,9 @@ def signal_and_noise(time: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def network(card: Card) -> nn.Module:
-    """The card's network, its weights by chance."""
+    """The card's network, its weights by chance. Raises ModelError where the card asks for an impossible one."""
+    if not 2 <= len(card.channels) <= MOST_LEVELS or not all(1 <= n <= MOST_CHANNELS for n in card.channels):
+        raise ModelError("The card of the painter describes no network that Jachai knows.")
     seen = planes(card.task)
     if card.kind == "diffusion":
         return Denoiser(seen, card.channels)

@@ -147,7 +147,8 @@ class _Run:
             progress(f"step {self.steps}, {name} {value:.3f}", min(done, 1.0))
             if self.steps % self._settings.save_every == 0:
                 self.save()
-        self.save()
+        if not self._checks or self._checks[-1]["step"] != self.steps:
+            self.save()
 
     def _step(self) -> dict[str, float]:
         drawn = batch(self._learnt, self._settings.batch, (self._settings.seed, self.steps))

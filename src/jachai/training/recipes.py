@@ -13,7 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jachai.core.errors import UsageError
-from jachai.tamper.generators import DIFFUSION_GAIN, LEAK, Denoiser, UNet, denoised, network, planes, signal_and_noise
+from jachai.tamper.generators import (
+    DIFFUSION_GAIN,
+    LEAK,
+    SAMPLING_STEPS,
+    Denoiser,
+    UNet,
+    denoised,
+    network,
+    planes,
+    signal_and_noise,
+)
 from jachai.tamper.shelf import Card
 
 MAE_WEIGHT = 100.0
@@ -22,8 +32,6 @@ GAN_RATE, GAN_BETAS = 2e-4, (0.5, 0.999)
 """Learning rate and moments of Adam in CT-GAN and pix2pix."""
 PLAIN_RATE = 1e-3
 CRITIC_CHANNELS = (16, 32, 64)
-SHEET_STEPS = 8
-"""Steps in which a diffusion paints its samples."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +150,7 @@ class Denoising:
         """See Recipe."""
         model = self.modules["painter"]
         assert isinstance(model, Denoiser)
-        inside = denoised(model, seen, torch.randn_like(seen[:, :1]), SHEET_STEPS)
+        inside = denoised(model, seen, torch.randn_like(seen[:, :1]), SAMPLING_STEPS)
         return torch.where(seen[:, 1:2] > 0, inside, seen[:, :1])
 
 

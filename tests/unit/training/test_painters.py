@@ -1,0 +1,115 @@
+"""Training repeats, resumes exactly, learns, and trusts no file that was altered."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jachai.core.errors import ModelError, UsageError
+from jachai.tamper import shelf
+from jachai.tamper.shelf import KINDS, Kind, Task
+from jachai.training.painters import CUBES, RUN, SAMPLES, STATE, Data, Settings, store, stored, train
+
+from .conftest import content, small
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seeds_repeat(kind: Kind, data: dict[str, Data], tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(small(kind, seed=seed), data["removal"], tmp_path / name)
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert content(tmp_path / "a") != content(tmp_path / "c")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", ["removal", "injection"])
+def test_resuming_gives_the_bits_of_one_run(kind: Kind, task: Task, data: dict[str, Data], tmp_path: Path) -> None:
+    train(small(kind, task, steps=4), data[task], tmp_path / "once")
+    train(small(kind, task, steps=2), data[task], tmp_path / "twice")
+    train(small(kind, task, steps=4), data[task], tmp_path / "twice", resume=True)
+    assert content(tmp_path / "once") == content(tmp_path / "twice")
+    once, twice = (json.loads((tmp_path / name / RUN).read_text()) for name in ("once", "twice"))
+    assert once["losses"] == twice["losses"]
+    assert all(len(values) == 4 for values in twice["losses"].values())
+
+
+def test_the_record_of_a_run(data: dict[str, Data], tmp_path: Path) -> None:
+    settings = replace(small(steps=4), save_every=2)
+    told: list[tuple[str, float]] = []
+    file = train(settings, data["removal"], tmp_path, progress=lambda stage, done: told.append((stage, done)))
+    run = json.loads((tmp_path / RUN).read_text())
+    assert run["steps"] == 4
+    assert run["settings"]["kind"] == "unet-gan"
+    assert run["data"] == {"sha256": data["removal"].sha256, "cubes": 6, "series": 1}
+    assert [check["step"] for check in run["checks"]] == [2, 4]
+    assert set(run["losses"]) == {"mae", "fooled", "critic"}
+    assert "torch" in run["versions"]
+    assert told[-1][1] == 1.0
+    assert [done for _, done in told] == sorted(done for _, done in told)
+    assert shelf.read(file).card.steps == 4
+    sheets = sorted((tmp_path / SAMPLES).glob("*.png"))
+    assert [sheet.name for sheet in sheets] == ["step-000002.png", "step-000004.png"]
+    with Image.open(sheets[0]) as picture:
+        assert np.asarray(picture).std() > 20
+
+
+def test_time_ends_a_run_and_it_can_go_on(data: dict[str, Data], tmp_path: Path) -> None:
+    train(small(steps=1000), data["removal"], tmp_path, seconds=0.5)
+    steps = shelf.read(tmp_path / shelf.FILE).card.steps
+    assert 0 < steps < 1000
+    train(small(steps=steps + 1), data["removal"], tmp_path, resume=True)
+    assert shelf.read(tmp_path / shelf.FILE).card.steps == steps + 1
+
+
+def test_what_cannot_be_resumed(data: dict[str, Data], tmp_path: Path) -> None:
+    settings, cubes = small(steps=1), data["removal"]
+    train(settings, cubes, tmp_path)
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(settings, cubes, tmp_path)
+    with pytest.raises(UsageError, match="other settings"):
+        train(replace(settings, seed=1), cubes, tmp_path, resume=True)
+    with pytest.raises(UsageError, match="other data"):
+        train(settings, Data(cubes.cubes[::-1], 1), tmp_path, resume=True)
+    with pytest.raises(UsageError, match="too few"):
+        train(settings, Data(cubes.cubes[:2], 1), tmp_path / "other")
+
+
+@pytest.mark.parametrize("place", [3, 40, -1, -5000])
+def test_an_altered_state_is_refused(place: int, data: dict[str, Data], tmp_path: Path) -> None:
+    train(small(steps=1), data["removal"], tmp_path)
+    state = bytearray((tmp_path / STATE).read_bytes())
+    state[place] ^= 0x55
+    (tmp_path / STATE).write_bytes(state)
+    with pytest.raises(ModelError):
+        train(small(steps=2), data["removal"], tmp_path, resume=True)
+
+
+def test_cubes_survive_the_file(data: dict[str, Data], tmp_path: Path) -> None:
+    store(tmp_path, data["injection"])
+    again = stored(tmp_path)
+    assert np.array_equal(again.cubes, data["injection"].cubes)
+    assert again.sha256 == data["injection"].sha256
+    assert again.series == 1
+    (tmp_path / CUBES).write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError):
+        stored(tmp_path)
+    with pytest.raises(ModelError):
+        stored(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "steps", "share"), [("unet-gan", 120, 0.5), ("autoencoder", 120, 0.6), ("diffusion", 150, 0.7)]
+)
+def test_a_minute_overfits_a_few_cubes(
+    kind: Kind, steps: int, share: float, data: dict[str, Data], tmp_path: Path
+) -> None:
+    few = Data(np.repeat(data["injection"].cubes[:1], 4, axis=0), 1)
+    settings = Settings(kind, "injection", steps=steps, batch=4, device="cpu", save_every=steps)
+    train(settings, few, tmp_path)
+    run = json.loads((tmp_path / RUN).read_text())
+    losses = next(iter(run["losses"].values()))
+    assert np.mean(losses[-10:]) < share * np.mean(losses[:3])

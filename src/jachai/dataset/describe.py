@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from jachai.dataset.manifest import Entry, Label
 
-UNKNOWN = "unknown"
+UNKNOWN, NONE = "unknown", "none"
 CLASSES = ("pristine", "processed", "injected", "removed", "altered")
 """What an image is: its label, or what was done to it."""
 STEP_EDGES_MM = (1.0, 1.5, 2.5, 4.0, 6.0)
@@ -56,7 +56,7 @@ def describe(entries: Sequence[Entry]) -> Description:
         scans=len({entry.scan for entry in entries}),
         patients=len({entry.patient for entry in entries}),
         places=sum(entry.place_kji is not None for entry in entries),
-        by={name: counts for name, counts in by.items() if set(counts) != {UNKNOWN} or name == "class"},
+        by={name: counts for name, counts in by.items() if not set(counts) <= {UNKNOWN, NONE}},
         warnings=tuple(_warnings(entries, by)),
     )
 
@@ -80,7 +80,8 @@ def _counted(entries: Sequence[Entry], value: Callable[[Entry], str]) -> dict[st
     }
     order = (*CLASSES, *_ranges(STEP_EDGES_MM), *_ranges(PIXEL_EDGES_MM))
     rank = {name: n for n, name in enumerate(order)}
-    return dict(sorted(counts.items(), key=lambda pair: (rank.get(pair[0], len(rank)), -pair[1].total, pair[0])))
+    last = len(rank)
+    return dict(sorted(counts.items(), key=lambda pair: (rank.get(pair[0], last), -pair[1].total, pair[0])))
 
 
 def _warnings(entries: Sequence[Entry], by: Mapping[str, Mapping[str, Count]]) -> list[str]:
@@ -129,8 +130,8 @@ FIELDS: Mapping[str, Callable[[Entry], str]] = {
     "kernel": lambda entry: entry.kernel or UNKNOWN,
     "slice spacing": _step,
     "pixel": _pixel,
-    "family": lambda entry: entry.family or UNKNOWN,
-    "attack": lambda entry: entry.attack or UNKNOWN,
+    "family": lambda entry: entry.family or (UNKNOWN if entry.kind else NONE),
+    "attack": lambda entry: entry.attack or (UNKNOWN if entry.kind else NONE),
     "split": lambda entry: entry.split or UNKNOWN,
     "fold": lambda entry: UNKNOWN if entry.fold is None else str(entry.fold),
 }

@@ -124,7 +124,7 @@ def _cubes(
     from jachai.training.cubes import cubes_of, usable
 
     if not usable(volume):
-        skipped.append((volume.provenance.input, "not a CT at least 32 mm thick"))
+        skipped.append((_shown(volume), "not a CT at least 32 mm thick"))
         return []
     found = []
     try:
@@ -132,7 +132,7 @@ def _cubes(
             found.append(cube)
             progress(f"cubes of series {number + 1}", len(found) / order.cubes)
     except UsageError as error:
-        skipped.append((volume.provenance.input, error.reason))
+        skipped.append((_shown(volume), error.reason))
     return found
 
 
@@ -140,7 +140,12 @@ def _volumes(paths: tuple[str, ...], skipped: list[tuple[str, str]]) -> Iterator
     """Every volume of the paths, one at a time; refusals are noted. Files that do not say are taken for CT."""
     for path in paths:
         for item in read(path, modality=Modality.CT):
-            if isinstance(item, Refusal):
-                skipped.append((item.path, item.reason))
-            else:
+            if not isinstance(item, Refusal):
                 yield item
+            elif not item.left_out:
+                skipped.append((item.path, item.reason))
+
+
+def _shown(volume: Volume) -> str:
+    """The file of the first slice, as one path may hold many series."""
+    return str(volume.provenance.file_of_slice(0) or volume.provenance.input)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import replace
 from importlib.metadata import version
@@ -30,8 +29,8 @@ Form = Literal["dicom", "nifti"]
 
 PART = ".part-"
 """Begins the name of whatever is not complete yet."""
-CODE_STRING = re.compile("[A-Z0-9 _]{1,16}")
-"""PS3.5 6.2, CS."""
+BODY_PARTS = ("ABDOMEN", "BRAIN", "CHEST", "HEAD", "HEART", "LIVER", "NECK", "PELVIS")
+"""PS3.16 annex L, unpaired: others would need a Laterality, and may be free text about the patient."""
 SOFTWARE = ("numpy", "scipy", "pydicom", "nibabel")
 
 
@@ -121,7 +120,7 @@ def _header(altered: Altered) -> DicomHeader:
         patient_id=f"SIM-{number}",
         study_description=SIMULATED,
         series_description=SIMULATED,
-        body_part=body_part if CODE_STRING.fullmatch(body_part) else "",
+        body_part=body_part if body_part in BODY_PARTS else "",
         image_type=("DERIVED", "SECONDARY", "AXIAL" if altered.volume.modality is Modality.CT else "OTHER"),
         image_comments=SIMULATED,
         manufacturer=said.get("Maker", ""),

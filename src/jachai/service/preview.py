@@ -33,6 +33,8 @@ CT_DIFFERENCE_HU = 300.0
 """Change drawn in full colour; brighter red, darker blue."""
 MR_DIFFERENCE = 0.3
 """The same for MRI, in widths of the window."""
+MINUS, HYPHEN = "\N{MINUS SIGN}", "-"
+"""Pillow's own font has no minus."""
 Pixels = npt.NDArray[np.uint8]
 
 

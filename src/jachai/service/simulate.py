@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 
 from jachai import __version__
-from jachai.core.errors import UsageError
+from jachai.core.errors import Unreadable, UsageError
 from jachai.core.progress import Progress, silent
 from jachai.dataset.manifest import Entry, read_manifest
 from jachai.io.marks import SIMULATED
@@ -134,6 +134,7 @@ def _stock(
         reasons = Counter(one.reason for one in (*no_donors, *not_done))
         commonest = reasons.most_common(1)[0][0] if reasons else "There is no file in it."
         raise UsageError(f"{'The donor' if originals else 'None of the sources'} yields no scan. {commonest}")
+    check_apart(order.out, [one.path for one in (*originals, *donors)])
     folder.begin(originals, donors)
     folder.write_not_done([*not_done, *no_donors])
     return originals, donors, [*not_done, *no_donors]
@@ -187,7 +188,7 @@ class _Run:
             return False
         try:
             self._make(task, names)
-        except UsageError as error:
+        except (UsageError, Unreadable) as error:
             self.failures[task.pair] += 1
             self.not_done.append(NotDone(task.original.path, task.original.scan, task.attack, str(error)))
             for name in names:
@@ -199,9 +200,11 @@ class _Run:
         """Both or none: an altered scan without its control would tell by its number."""
         loaded = self._load(task)
         recipe = self.drawer.recipe(task, loaded)
-        recipes: list[Recipe] = [recipe, self.drawer.control(task, loaded, recipe)]
+        recipes: list[Recipe] = [recipe]
+        if self.order.controls:
+            recipes.append(self.drawer.control(task, loaded, recipe))
         entries = []
-        for name, one in zip(names, recipes, strict=False):
+        for name, one in zip(names, recipes, strict=True):
             discard(name, self.order.out)
             altered = carry_out(one, loaded, self.drawer.volume_of(one.donor))
             entries.append(write_altered(altered, name, self.order.out, self.order.form))

@@ -14,7 +14,7 @@ from jachai.tamper import noise, targets
 from jachai.tamper.attack import SEEDS, AttackRecord, Effect, Shape, box_around, clipped, cut, spacing_of
 from jachai.tamper.blend import Blend
 from jachai.tamper.classical import INSERT, SLICE_SIGMA, InsertChoices
-from jachai.tamper.ctgan import CDF_BINS, CUBE_MM, EXAMPLES, GAN_DENSITIES, POOL_STRIDE, Normaliser
+from jachai.tamper.ctgan import CDF_BINS, CUBE_MM, EXAMPLES, GAN_DENSITIES, Normaliser, pooled
 from jachai.tamper.finish import Finish, own_noise
 from jachai.tamper.nodule import NoduleShape, draw_nodule
 from jachai.tamper.resample import zoomed
@@ -32,7 +32,7 @@ TURNED_SHARE = 0.5
 """How many are turned: the rest keeps its own texture, without a third interpolation."""
 BATCH = 10
 """Cubes that share the scan's pooled CDF and its measured noise."""
-NODULE_MM = (7.0, 16.0)
+NODULE_MM = (8.0, 16.0)
 """Diameters of the nodules."""
 NODULE_BOX_MM = 4.0
 """Room round a nodule in which it is joined to the lung."""
@@ -108,10 +108,7 @@ def _worked(block: Voxels, turn: int, order: int) -> Voxels:
 def _normaliser(examples: Voxels, block: Voxels) -> Normaliser:
     """As the attack fits it: healthy blocks and the cube itself."""
     inner = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(block.shape, examples.shape[1:]))
-    pool = np.concatenate(
-        [examples.reshape(len(examples), -1)[:, ::POOL_STRIDE].ravel(), block[inner].ravel()[::POOL_STRIDE]]
-    )
-    return Normaliser.fit(pool, equalise=True, bins=CDF_BINS)
+    return Normaliser.fit(pooled((*examples, block[inner]), Modality.CT), equalise=True, bins=CDF_BINS)
 
 
 def _insertion(shared: Place, place: Shape, nodule: NoduleShape, rng: np.random.Generator) -> AttackRecord:

@@ -44,6 +44,8 @@ BLUR_MM, NOISE_SIGMAS = 2.5, 3.0
 the rest, vessels among it, gives way to it where it is less dense."""
 COPIED_MM, TISSUE_MM = (13.0, 20.0), (18.0, 34.0)
 """Sides of a copied nodule's box (just round it, so that little of its own lung comes along), and of copied lung."""
+SPARE = 6
+"""Healthy places looked at besides those that are needed: tissue is copied from those with the least wall round them."""
 SLICE_SIGMA = 0.35
 """Standard deviation of the slice profile over the slice distance: a rectangle has 0.29, helical profiles more."""
 SAME_GRID = 0.01
@@ -150,12 +152,12 @@ class Transplant:
         """See Attack. Raises UsageError where a donor is needed and none was given, or its modality differs."""
         require(volume, self)
         donor = self._donor(volume)
-        quiet, healthy, spare = targets.material(volume, rng, 3, target)
+        quiet, healthy, *spare = targets.material(volume, rng, 2 + SPARE, target)
         place = healthy
         if target is not None or self.effect is Effect.REMOVED:
             place = targets.removal_place(volume, rng, target, healthy)
-        source = self._source(donor, place, quiet if quiet != place else spare, rng)
         side = float(rng.uniform(*(COPIED_MM if self.source == "nodule" else TISSUE_MM)))
+        source = self._source(donor, place, [one for one in (quiet, *spare) if one != place] or [place], side, rng)
         sharpen = _kernel_step(donor, volume, quiet, rng) if donor is not volume and rng.random() < 0.5 else 0.0
         finish = Finish.drawn(rng, quiet, ("none",) if sharpen <= 0 else ("none", "spectrum"))
         if self.source == "nodule":
@@ -195,7 +197,9 @@ class Transplant:
             raise UsageError("The donor scan is of another kind than the scan to be altered.")
         return self.donor
 
-    def _source(self, donor: Volume, place: Shape, quiet: Shape, rng: np.random.Generator) -> Shape:
+    def _source(
+        self, donor: Volume, place: Shape, quiet: list[Shape], side_mm: float, rng: np.random.Generator
+    ) -> Shape:
         if self.source_at is not None:
             return self.source_at.index_in(donor)
         if self.source == "nodule":
@@ -204,9 +208,11 @@ class Transplant:
             return blobs[0].centre_kji if blobs else targets.densest_place(donor, rng, near)
         if self.source == "mirror":
             other = (place[0], place[1], donor.shape[2] - 1 - place[2])
-            if abs(other[2] - place[2]) > 40 and targets.is_healthy(donor, other):
+            apart = abs(other[2] - place[2]) > 40 and targets.is_healthy(donor, other)
+            if apart and targets.has_as_much_wall(donor, place, other, side_mm):
                 return other
-        return quiet if self.donor is None else targets.healthy_places(donor, rng, 1)[0]
+        there = quiet if self.donor is None else targets.healthy_places(donor, rng, 1 + SPARE)
+        return targets.cleanest(donor, there, side_mm, 1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +243,13 @@ class Inpaint:
     def sample(self, volume: Volume, rng: np.random.Generator, target: Target | None = None) -> AttackRecord:
         """See Attack."""
         require(volume, self)
-        quiet, healthy, *sources = targets.material(volume, rng, 6, target)
+        quiet, healthy, *found = targets.material(volume, rng, 6 + SPARE, target)
         place = targets.removal_place(volume, rng, target, healthy)
         side = float(rng.uniform(20, 34))
+        sources = targets.cleanest(volume, found, side, 4)
         smooth = self.method == "harmonic"
         finish = Finish.drawn(rng, quiet, ("spectrum", "spectrum", "white", "copied", "none") if smooth else ("none",))
-        choices = InpaintChoices(self.method, side, float(rng.uniform(0.5, 2)), tuple(sources), finish)
+        choices = InpaintChoices(self.method, side, float(rng.uniform(0.5, 2)), sources, finish)
         return _record(self, Effect.REMOVED, volume, place, side / 2, choices, rng)
 
     def apply(self, volume: Volume, record: AttackRecord) -> Volume:

@@ -319,11 +319,14 @@ def copied_noise(block: Voxels, below: float) -> Voxels:
 def _varied(choices: CtGanChoices, rng: np.random.Generator) -> CtGanChoices:
     """The variants of `field.md` §4."""
     cube_mm = float(rng.uniform(24, 48))
+    hole_mm = float(rng.uniform(10, min(30, cube_mm - 8)))
     injects = choices.effect is Effect.INJECTED
+    if choices.nodule is not None:  # a smaller hole would make a cube of it
+        hole_mm = max(hole_mm, min(1.1 * choices.nodule.diameter_mm * max(choices.nodule.axes), cube_mm - 4))
     return replace(
         choices,
         cube_mm=cube_mm,
-        hole_mm=float(rng.uniform(10, min(30, cube_mm - 8))),
+        hole_mm=hole_mm,
         working_mm=0.0 if rng.random() < 0.3 else float(rng.uniform(0.7, 1.5)),
         order=int(rng.choice((0, 1, 3, 3, 5))),
         outer_scale=float(rng.uniform(1.0, 1.5)),

@@ -5,6 +5,7 @@ Only a few slices are looked at, so that the cost does not grow with the scan.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from jachai.core.errors import UsageError
-from jachai.core.volume import Mask, Modality, Volume, Voxels
+from jachai.core.volume import Box, Mask, Modality, Volume, Voxels
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung, coarse_mean
 from jachai.tamper.attack import Index, Shape, Target, box_around, clipped, cut, slices, spacing_of
 
@@ -43,6 +44,8 @@ ROUNDNESS = 0.5
 """Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
 BLOB_ROOM_MM, BLOB_LUNG = 13.0, 0.75
 """At least this share of the voxels within that distance is lung: not at the hilum, not in the wall."""
+SAME_WALL = 0.08
+"""Largest difference between the shares of dense tissue of a place and its mirror image."""
 BLOB_HU = -500.0
 """A nodule's middle, smoothed, is denser than this."""
 
@@ -110,6 +113,29 @@ def nodule_like(volume: Volume, rng: np.random.Generator) -> list[Blob]:
     grid = tuple(s * c for s, c in zip(spacing, cell))
     blobs = _blobs(slab, grid)
     return [Blob(_voxel(place, cell, first, volume.shape), diameter) for place, diameter in blobs]
+
+
+def cleanest(volume: Volume, places: Sequence[Shape], side_mm: float, count: int) -> tuple[Shape, ...]:
+    """The `count` places round which a cube of that side holds the least chest wall or vessels (CT), or is most even
+    (MRI): whoever copies tissue takes it from there."""
+    sides: Shape = tuple(max(1, round(side_mm / s)) for s in spacing_of(volume))  # type: ignore[assignment]
+    return tuple(sorted(places, key=lambda place: _uncleanness(volume, box_around(place, sides)))[:count])
+
+
+def _uncleanness(volume: Volume, box: Box) -> float:
+    """CT: share of voxels denser than VESSEL_HU, or outside the scan. MRI: spread over mean."""
+    block = cut(volume.voxels, box)
+    if volume.modality is not Modality.CT:
+        return float(block.std()) / max(float(np.abs(block).mean()), 1e-6)
+    outside = 1 - np.prod([(b - a) / (hi - lo) for (lo, hi), (a, b) in zip(box, clipped(box, volume.shape))])
+    return float((block > VESSEL_HU).mean()) + float(outside)
+
+
+def has_as_much_wall(volume: Volume, place: Shape, other: Shape, side_mm: float) -> bool:
+    """Do the cubes round both places hold about the same share of dense tissue?"""
+    sides: Shape = tuple(max(1, round(side_mm / s)) for s in spacing_of(volume))  # type: ignore[assignment]
+    shares = [_uncleanness(volume, box_around(one, sides)) for one in (place, other)]
+    return abs(shares[0] - shares[1]) < SAME_WALL
 
 
 def is_healthy(volume: Volume, place: Shape, clearance_mm: float = 6.0) -> bool:

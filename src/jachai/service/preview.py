@@ -116,7 +116,10 @@ def _strip(before: Volume, after: Volume, record: AttackRecord, name: str) -> Im
     changed = 0 if record.changed is None else record.changed.count
     place = ", ".join(str(c) for c in record.target_kji)
     _write_text(
-        image, (GAP, 2), f"{name}  {record.effect.value} at {place}, {changed:,} voxels, {window.label}", "black"
+        image,
+        (GAP, 2),
+        f"{name}  {record.effect.value} at {place}, {changed:,} voxels, {window.label.replace(MINUS, HYPHEN)}",
+        "black",
     )
     return image
 

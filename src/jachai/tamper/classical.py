@@ -186,6 +186,8 @@ class Transplant:
         original = region(volume, record.box_kji)
         content = _filtered(block[:, :, ::-1] if choices.mirrored else block, choices.sharpen_mm, spacing)
         content = choices.finish.resampled(choices.finish.noisy(volume, content, 1.0, rng), spacing)
+        if volume.modality is Modality.CT:  # nobody puts lung over the chest wall
+            content = np.where(wall(original, spacing), original, content)
         return choices.finish.joined(volume, original, content)
 
     def _donor(self, volume: Volume) -> Volume:

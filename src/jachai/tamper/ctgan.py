@@ -237,7 +237,14 @@ class CtGan:
             choices = _for_mri(volume, place, choices, rng)
         if shelf.is_trained(choices.painter) and rng.random() < UNGUIDED_SHARE:
             choices = replace(choices, nodule=None)
-        return _varied(choices, rng) if self.varied else choices
+        if not self.varied:
+            return choices
+        varied = _varied(choices, rng)
+        if (
+            volume.modality is Modality.MR and varied.touch_up == "copied"
+        ):  # it would copy anatomy: MRI has no quiet air
+            return replace(varied, touch_up="gaussian")
+        return varied
 
 
 def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.random.Generator) -> Voxels:
@@ -320,7 +327,6 @@ def _varied(choices: CtGanChoices, rng: np.random.Generator) -> CtGanChoices:
     """The variants of `field.md` §4."""
     cube_mm = float(rng.uniform(24, 48))
     hole_mm = float(rng.uniform(10, min(30, cube_mm - 8)))
-    injects = choices.effect is Effect.INJECTED
     if choices.nodule is not None:  # a smaller hole would make a cube of it
         hole_mm = max(hole_mm, min(1.1 * choices.nodule.diameter_mm * max(choices.nodule.axes), cube_mm - 4))
     return replace(
@@ -334,7 +340,7 @@ def _varied(choices: CtGanChoices, rng: np.random.Generator) -> CtGanChoices:
         touch_up=str(rng.choice(("gaussian", "copied", "none"))),  # type: ignore[arg-type]
         grain_hu=0.0 if rng.random() < 0.4 else choices.grain_hu,
         reach=float(rng.uniform(0.1, 3.0)),
-        brighten_only=injects and bool(rng.random() < 0.6),
+        brighten_only=bool(rng.random() < 0.6) and choices.brighten_only,  # a dark lesion cannot brighten
         rounding=str(rng.choice(("floor", "zero", "nearest"))),  # type: ignore[arg-type]
         levels=replace(choices.levels, removal_sigma=choices.levels.removal_sigma * float(rng.uniform(0.3, 1.3))),
     )

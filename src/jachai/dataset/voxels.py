@@ -51,14 +51,14 @@ def volume_of(entry: Entry) -> Volume:
 def mask_of(entry: Entry, volume: Volume) -> Mask | None:
     """Which voxels were changed, bool (k, j, i); None where nothing is known (or nothing was changed).
 
-    From the record, else from the mask file, else a ball round the place. Raises Damaged where a mask does not fit.
+    From the mask file (which holds where processing changed the grid), else the record, else a ball round the place. Raises Damaged where a mask does not fit.
     """
     if entry.kind is None:
         return None
-    if entry.record is not None and entry.record.get("changed") is not None:
-        return _mask_of_record(entry.record["changed"], volume)
     if entry.mask is not None:
         return _mask_of_file(Path(entry.mask), volume)
+    if entry.record is not None and entry.record.get("changed") is not None:
+        return _mask_of_record(entry.record["changed"], volume)
     if entry.place_kji is None:
         return None
     radius = FOOTPRINT_MM if entry.diameter_mm is None else max(FOOTPRINT_MM, entry.diameter_mm / 2)

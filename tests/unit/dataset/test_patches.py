@@ -185,6 +185,11 @@ def test_the_middle_of_a_patch_says_nothing(biased: list[Entry], store: Store) -
         assert values.std() > 4
 
 
+def test_one_place_is_shown_in_many_ways(biased: list[Entry], store: Store) -> None:
+    patches = Patches([biased[0], *[e for e in biased if e.kind is None]], store, PLAN)
+    assert len({patches.patch(number).voxels.tobytes() for number in range(0, 20, 2)}) > 8
+
+
 def test_intact_scans_may_be_compared_with(biased: list[Entry], store: Store) -> None:
     patches = Patches(biased, store, replace(PLAN, pristine_share=1.0))
     assert {patches.place(n).entry.scan[-6:] for n in range(1, 60, 2)} == {"intact"}

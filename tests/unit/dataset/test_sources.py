@@ -193,6 +193,11 @@ def test_lesions_are_the_connected_boxes(corners: list[tuple[int, int, int]]) ->
         assert any(all(lo <= a and b <= hi for (a, b), (lo, hi) in zip(edges, hull)) for hull in hulls)
 
 
+def test_boxes_far_apart_are_two_lesions() -> None:
+    for step, count in ((1, 1), (2, 1), (3, 2)):
+        assert len(lesions_of([SliceBox(4, (0, 5), (0, 5)), SliceBox(4 + step, (2, 6), (2, 6))])) == count
+
+
 def test_images_keep_neighbours_and_twins_together(tmp_path: Path) -> None:
     root = lookalikes.images(tmp_path / "kaggle") if (tmp_path / "kaggle").mkdir() is None else tmp_path
     entries, refused = indexed(root)

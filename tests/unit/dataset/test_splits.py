@@ -80,6 +80,8 @@ def test_nothing_stands_in_two_parts(entries: list[Entry], plan: Plan) -> None:
     assert all(where[e.original] == (e.split, e.fold) for e in used if e.original in where)
     for out in plan.held_out:
         assert not [e for e in used if e.split != TEST and getattr(e, out.field) in out.values]
+        if out.field == "maker":
+            assert {e.split for e in result if e.maker in out.values} <= {TEST}
     assert all((e.fold is not None) == (plan.folds > 0 and e.split == TRAIN) for e in result)
     assert not [e for e in result if e.split == UNUSED and not any(out.holds(e) for out in plan.held_out)]
 
@@ -152,9 +154,12 @@ def test_folds_are_equal_and_seeds_differ() -> None:
 
 
 def test_held_out_scanners_go_to_test_with_all_of_their_patients() -> None:
-    entries = [*cohort(), Entry(path="/x", source="s", patient="1", scan="x", label=Label.PRISTINE, maker="Canon")]
-    result = split(entries, Plan(held_out=(HeldOut("maker", frozenset({"Canon"})),)))
-    assert {e.split for e in result if e.patient == "1"} == {TEST}
+    extra = [
+        Entry(path=f"/x{n}", source="s", patient=f"{n}", scan=f"x{n}", label=Label.PRISTINE, maker="Canon")
+        for n in range(9)
+    ]
+    result = split([*cohort(), *extra], Plan(held_out=(HeldOut("maker", frozenset({"Canon"})),)))
+    assert {e.split for e in result if e.patient in {str(n) for n in range(9)}} == {TEST}
     assert TRAIN in {e.split for e in result}
 
 

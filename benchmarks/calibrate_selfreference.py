@@ -20,7 +20,7 @@ import numpy as np
 import pydicom
 
 from jachai.core.volume import Volume
-from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, STACK
+from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, STACK, limits_of
 from jachai.forensics.selfreference import Evidence, measure
 from jachai.io.files import Refusal, read
 
@@ -37,7 +37,8 @@ def patient_of(path: Path, folder: str, manifest: dict[str, str]) -> str:
 
 def units(data: Path, modality: str, basis: str, manifest: dict[str, str]) -> Iterator[tuple[str, Path]]:
     """(patient, path) of everything to examine: single files, or whole folders."""
-    for folder in sorted((data / modality.lower()).iterdir()):
+    root = data / modality.lower()
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
         files = sorted(folder.glob("*.dcm"))
         name = f"{modality.lower()}/{folder.name}"
         if basis == "slice":
@@ -78,15 +79,14 @@ def evidence_of(row: Peaks, scales: dict[str, tuple[float, float]]) -> float:
     )
 
 
-def left_out(rows: list[tuple[str, Peaks]]) -> list[str]:
-    """Patients that would alarm if the calibration had never seen them."""
-    alarms = []
+def left_out(rows: list[tuple[str, Peaks]], margin: float) -> dict[str, float]:
+    """Patient → highest evidence over the threshold, had the calibration never seen him; above 1 he would alarm."""
+    ratios = {}
     for patient in sorted({p for p, _ in rows}):
         scales, others = calibrate([row for row in rows if row[0] != patient])
-        limit = MARGIN * max(others.values())
-        if any(evidence_of(row, scales) > limit for who, row in rows if who == patient):
-            alarms.append(patient)
-    return alarms
+        limit = margin * max(others.values())
+        ratios[patient] = max(evidence_of(row, scales) for who, row in rows if who == patient) / limit
+    return ratios
 
 
 def main() -> None:
@@ -96,17 +96,24 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     manifest = {row["folder"]: row["patient"] for row in csv.DictReader((options.data / "manifest.csv").open())}
+    target = here / "src" / "jachai" / "detectors" / CALIBRATION_FILE
+    shipped = json.loads(target.read_text())["bases"]
     bases = []
     for modality in ("CT", "MR"):
         for basis in ("slice", "volume"):
-            rows = [
-                (patient, peaks(measure(volume)))
-                for patient, path in units(options.data, modality, basis, manifest)
-                for volume in volumes(path)
-            ]
-            rows = [row for row in rows if row[1]]
+            rows = []
+            for patient, path in units(options.data, modality, basis, manifest):
+                for volume in volumes(path):
+                    evidence = measure(volume)
+                    if not limits_of(volume, evidence):
+                        rows.append((patient, peaks(evidence)))
+            if len({patient for patient, _ in rows}) < 2:
+                print(f"{modality} {basis}: fewer than two patients, kept as it was")
+                bases += [entry for entry in shipped if (entry["modality"], entry["basis"]) == (modality, basis)]
+                continue
             scales, patients = calibrate(rows)
-            alarms = left_out(rows)
+            ratios = left_out(rows, MARGIN[basis])
+            alarms = [f"{patient} ({ratio:.2f})" for patient, ratio in ratios.items() if ratio > 1]
             print(
                 f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"
             )
@@ -122,7 +129,6 @@ def main() -> None:
                 }
             )
     if options.write:
-        target = here / "src" / "jachai" / "detectors" / CALIBRATION_FILE
         target.write_text(
             json.dumps({"about": "intact scans of shared/data (CC BY, MIT)", "bases": bases}, indent=1) + "\n"
         )

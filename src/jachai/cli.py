@@ -190,9 +190,9 @@ def phantom(
     form: Annotated[FormatChoice, typer.Option("--format", help="What to write.")] = FormatChoice.DICOM,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same patient and noise.")] = 0,
     kernel: Annotated[str, typer.Option(help="Of the chest: soft, standard or sharp.")] = "standard",
-    noise: Annotated[float, typer.Option(min=0, help="Of the chest: noise in the middle of the body, HU.")] = 14.0,
+    noise: Annotated[float, typer.Option(min=0, help="Of the chest: noise in the middle of the body, HU.")] = 28.0,
     slices: Annotated[int, typer.Option(min=1, max=1000)] = 96,
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Rows and columns.")] = 256,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Rows and columns.")] = 320,
     spacing: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="SLICE PIXEL", help="Distances in mm; default: the whole organ."),
@@ -234,13 +234,13 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="One JSON object.")
 
 
 def _status(results: Iterable[ScanResult]) -> int:
-    """The exit status of a scan. A file left out counts as not examined."""
+    """The exit status of a scan. A refused file that may be part of a scan counts as not examined."""
     from jachai.core.finding import Verdict
 
     results = list(results)
     if any(result.verdict is Verdict.TAMPERED for result in results):
         return TAMPERED
-    if any(result.verdict is not Verdict.NO_SIGN or result.refused for result in results):
+    if any(result.verdict is not Verdict.NO_SIGN or not result.complete for result in results):
         return NOT_EXAMINED
     return NO_SIGN
 

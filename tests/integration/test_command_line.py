@@ -43,7 +43,7 @@ def expected_status(found: list[dict[str, Any]]) -> int:
     verdicts = {value["verdict"] for value in found}
     if "tampered" in verdicts:
         return 1
-    return 3 if verdicts - {"no-sign"} or any(value["refused"] for value in found) else 0
+    return 3 if verdicts - {"no-sign"} or not all(value["complete"] for value in found) else 0
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,8 @@ def result(verdict: Verdict, **changes: Any) -> ScanResult:
         ([result(Verdict.UNREADABLE)], 3),
         ([result(Verdict.NO_SIGN), result(Verdict.INCONCLUSIVE)], 3),
         ([result(Verdict.UNREADABLE), result(Verdict.TAMPERED), result(Verdict.NO_SIGN)], 1),
-        ([result(Verdict.NO_SIGN, refused={"x/y": "Truncated."})], 3),
+        ([result(Verdict.NO_SIGN, refused={"x/y": "Truncated."}, complete=False)], 3),
+        ([result(Verdict.NO_SIGN, refused={"DICOMDIR": "An index."})], 0),
     ],
 )
 def test_exit_status(

@@ -4,6 +4,7 @@
     ├── UsageError              the command was given something it cannot use
     ├── Unreadable              a file cannot become a volume
     │   ├── NotAnImage          no image in it, or a format that is not read
+    │   │   └── LeftOut         recognised, and no part of a CT or MR scan (index, localizer, report, text, …)
     │   ├── Damaged             truncated or contradicting itself
     │   ├── Unsupported         valid, but of a kind that is not read (yet)
     │   └── LimitExceeded       would need more memory or time than a reader is allowed
@@ -33,6 +34,10 @@ class Unreadable(JachaiError):
 
 class NotAnImage(Unreadable):
     """No image in it, or a format that Jachai does not read."""
+
+
+class LeftOut(NotAnImage):
+    """Recognised, and no part of a CT or MR scan: what a folder or CD holds besides. The scan is complete without it."""
 
 
 class Damaged(Unreadable):

@@ -107,7 +107,8 @@ class ScanResult:
     """Everything that is said of one volume, or of one PATH that yielded none (`unreadable`).
 
     score: 0–1, higher = more suspicious, None where not examined. p_value: None where uncalibrated. `findings` lie above
-    the threshold, `candidates` are the best ten always. `refused` maps path → reason.
+    the threshold, `candidates` are the best ten always. `refused` maps path → reason; `complete` is False if one
+    of them may hold a part of a scan (an index, a localizer, a report or a text file does not).
     """
 
     input: str
@@ -125,6 +126,7 @@ class ScanResult:
     candidates: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     peak_mb: float = 0.0
@@ -149,6 +151,7 @@ class ScanResult:
             "ledger": None,
             "notes": list(self.notes),
             "refused": dict(self.refused),
+            "complete": self.complete,
             "warnings": list(self.warnings),
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "seconds": _rounded(self.seconds, 3),

@@ -21,8 +21,9 @@ from jachai.forensics.selfreference import CT_CUES, MR_CUES, Evidence, measure
 
 CALIBRATION_FILE = "selfreference.calibration.json"
 """In this package. Written by `benchmarks/calibrate_selfreference.py` from intact scans only."""
-MARGIN = 1.1
-"""The threshold lies this factor above the most suspicious intact patient."""
+MARGIN = {"slice": 1.1, "volume": 1.6}
+"""The threshold lies this factor above the most suspicious intact patient: so far that, of all CT patients left out of the
+calibration in turn, at most one would have alarmed (`benchmarks/calibrate_selfreference.py`)."""
 STACK = 8
 """Fewer slices than this are judged by the single-slice calibration."""
 PIXEL_MM = (0.4, 1.2)
@@ -136,7 +137,7 @@ def load() -> SelfReference:
         raw = (resources.files("jachai.detectors") / CALIBRATION_FILE).read_bytes()
         data = json.loads(raw)
         bases = {(entry["modality"], entry["basis"]): _basis(entry) for entry in data["bases"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(
             f"The calibration of the self-reference engine cannot be read ({type(error).__name__}).",
             "Install Jachai again.",
@@ -148,6 +149,6 @@ def _basis(entry: dict[str, Any]) -> Basis:
     cues = {cue.name for cue in CT_CUES + MR_CUES}
     scales = {name: (float(low), float(high)) for name, (low, high) in entry["scales"].items() if name in cues}
     scores = tuple(sorted(float(score) for score in entry["patients"].values()))
-    threshold = MARGIN * scores[-1]
+    threshold = MARGIN[entry["basis"]] * scores[-1]
     reference = Reference(entry["basis"], tuple(score / threshold for score in scores), bool(entry["calibrated"]))
     return Basis(reference, scales, threshold)

@@ -32,7 +32,7 @@ class Tissue(StrEnum):
     """Where a cue is measured. Each predicts itself: places are compared only with places of the same tissue."""
 
     LUNG = "lung"
-    """Lung with its inner vessels, two pixels from its edge."""
+    """Aerated lung, two pixels from its edge, without its larger vessels."""
     SOLID = "solid"
     """Soft tissue away from edges; measured in the whole body, judged only where lungs surround it (if there are any)."""
     BODY = "body"
@@ -94,8 +94,10 @@ RATIO_SPREAD_FLOOR = 0.1
 """The same for the ratio of two residuals, which varies less."""
 POOL_Z_MM = 4.0
 """Gaussian sigma of pooling across slices; an altered cube spans 20–40 mm."""
-SOLID_HU = (-150.0, 200.0)
-"""Soft tissue, nodules included; fat's lower half, calcium and bone left out."""
+AERATED_HU = -400.0
+"""Lung lies below; large vessels, and chest wall that the closing of the mask has taken in, above."""
+SOLID_HU = (-50.0, 200.0)
+"""Soft tissue, nodules included; fat, which is smoother, calcium and bone left out."""
 MARGIN = 4
 """Pixels that a residual needs round the tissue, at least half its filter."""
 RING_MM = 18.0
@@ -218,10 +220,9 @@ def _tissues_of_slice(volume: Volume, k: int, body: Mask, lung: Mask, wanted: se
 
     masks: dict[Tissue, Mask] = {}
     inner = fine(ndimage.binary_erosion(body, iterations=2))
-    if Tissue.LUNG in wanted:
-        masks[Tissue.LUNG] = ndimage.binary_erosion(fine(lung), iterations=2)
-    if Tissue.SOLID in wanted:
+    if Tissue.LUNG in wanted or Tissue.SOLID in wanted:
         smooth = ndimage.gaussian_filter(volume.voxels[k], 1.0, truncate=3.0)
+        masks[Tissue.LUNG] = ndimage.binary_erosion(fine(lung), iterations=2) & (smooth < AERATED_HU)
         solid = (smooth > SOLID_HU[0]) & (smooth < SOLID_HU[1])
         masks[Tissue.SOLID] = ndimage.binary_erosion(solid, iterations=1) & inner
     if Tissue.BODY in wanted:
@@ -307,7 +308,8 @@ def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose:
         return np.asarray(level)
     rows, columns = known.shape[1:]
     down, radius = j / rows - 0.5, np.hypot(j / rows - 0.5, i / columns - 0.5)
-    tone = (brightness - np.median(brightness)) / (np.ptp(np.percentile(brightness, (5, 95))) + 1e-6)
+    low, middle, high = np.percentile(brightness, (5, 50, 95))
+    tone = (np.clip(brightness, low, high) - middle) / (high - low + 1e-6)  # no parabola beyond what the scan shows
     design = np.stack([np.ones_like(tone), tone, tone**2, radius, radius**2, down, down**2], axis=1)
     return np.asarray(level + design @ _robust_fit(design, log_strength - level), dtype=np.float32)
 

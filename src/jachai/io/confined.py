@@ -44,7 +44,8 @@ _BOOT = (
     "from jachai.io.child import main; main(**config)"
 )
 _REFUSALS: Mapping[str, type[Unreadable]] = {
-    name: getattr(errors, name) for name in ("Unreadable", "NotAnImage", "Damaged", "Unsupported", "LimitExceeded")
+    name: getattr(errors, name)
+    for name in ("Unreadable", "NotAnImage", "LeftOut", "Damaged", "Unsupported", "LimitExceeded")
 }
 
 

@@ -16,7 +16,7 @@ from pydicom import uid
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 
-from jachai.core.errors import Damaged, NotAnImage, Unsupported
+from jachai.core.errors import Damaged, LeftOut, Unsupported
 from jachai.core.geometry import Geometry
 from jachai.core.volume import Modality
 from jachai.io.confined import plain_text
@@ -71,30 +71,30 @@ def modality_of(data_set: Dataset) -> tuple[Modality, tuple[str, ...]]:
     )
     stated = plain_text(str(data_set.get("Modality") or ""), 16).strip()
     if sop_class == uid.MediaStorageDirectoryStorage:
-        raise NotAnImage("An index (DICOMDIR) without an image; the files it lists are read directly.")
+        raise LeftOut("An index (DICOMDIR) without an image; the files it lists are read directly.")
     if sop_class in MODALITIES:
         modality = MODALITIES[uid.UID(sop_class)]
         contradicts = stated and stated != modality.value
         return modality, (f"Modality says {stated}, the object is {modality.value}.",) if contradicts else ()
     if sop_class in UID_dictionary:
-        raise Unsupported(
+        raise LeftOut(
             f"It holds a {uid.UID(sop_class).name.removesuffix(' Storage')} object"
             f"{f' (modality {stated})' if stated else ''}, not a CT or MR image."
         )
     if stated in (Modality.CT.value, Modality.MR.value):
         return Modality(stated), ("The kind of object (SOP Class) is missing or unknown; it was read by its modality.",)
     if stated:
-        raise Unsupported(f"Its modality is {stated}; CT and MR are read.")
+        raise LeftOut(f"Its modality is {stated}; CT and MR are read.")
     raise Damaged(
         "It does not say what it is: neither Modality nor SOP Class is there. The file may be cut off.", COPY_AGAIN
     )
 
 
 def refuse_unwanted(data_set: Dataset) -> None:
-    """Raises Unsupported for localizers and mosaics, by Image Type (PS3.3 C.7.6.1.1.2), and for a Modality LUT (C.11.1)."""
+    """Raises LeftOut for localizers and Unsupported for mosaics, by Image Type (PS3.3 C.7.6.1.1.2), and for a Modality LUT (C.11.1)."""
     kinds = {value.upper() for value in _texts(data_set.get("ImageType"))}
     if "LOCALIZER" in kinds:
-        raise Unsupported("A localizer (scout): it plans the scan and is not part of it.")
+        raise LeftOut("A localizer (scout): it plans the scan and is not part of it.")
     if "MOSAIC" in kinds:
         raise Unsupported("A mosaic of many slices in one image, which is not read.", "Export it as enhanced MR.")
     if "ModalityLUTSequence" in data_set:

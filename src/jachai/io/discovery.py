@@ -13,10 +13,14 @@ from jachai.core.errors import LimitExceeded
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One file (or a whole PATH) that ended in no volume. reason: whole sentences: what is wrong, what to do."""
+    """One file (or a whole PATH) that ended in no volume. reason: whole sentences: what is wrong, what to do.
+
+    left_out: the file is no part of a CT or MR scan (`core.errors.LeftOut`): the scan is complete without it.
+    """
 
     path: str
     reason: str
+    left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jachai.core.errors import Damaged, LimitExceeded, Unreadable
+from jachai.core.errors import Damaged, LeftOut, LimitExceeded, Unreadable
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Provenance, Volume, Voxels
 from jachai.io.confined import Confined, Limits, borrowed, plain_text
@@ -192,7 +192,7 @@ class _Reading:
                     companion = answer.get("companion")
                     singles.append(_Single(source, Path(companion).resolve() if isinstance(companion, str) else None))
             except Unreadable as error:
-                left_over.append((source, Refusal(source.shown, str(error))))
+                left_over.append((source, Refusal(source.shown, str(error), isinstance(error, LeftOut))))
             except (ValueError, OSError):
                 left_over.append((source, Refusal(source.shown, SENSELESS)))
         return files, singles, left_over

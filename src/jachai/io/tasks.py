@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jachai.core.errors import Damaged, NotAnImage
+from jachai.core.errors import Damaged, LeftOut, NotAnImage
 from jachai.core.volume import Voxels
 from jachai.io import archive, dicom, sandbox
 from jachai.io.child import Desk, Request, Task
@@ -30,7 +30,7 @@ def inspect(request: Request, desk: Desk) -> dict[str, Any]:
         return {"format": reader.name, "companion": _companion(path)}
     if _has_magic(head) or dicom.looks_like_dicom(head):
         return {"dicom": dicom.inspect(path, bytes.fromhex(request["key"])).to_json()}
-    raise _not_an_image(head)
+    raise _not_an_image(path, head)
 
 
 def _head(path: Path) -> bytes:
@@ -57,7 +57,37 @@ def _companion(path: Path) -> str | None:
     return None if data_path is None else str(data_path)
 
 
-def _not_an_image(head: bytes) -> NotAnImage:
+COMPANY = frozenset(
+    [
+        ".txt",
+        ".md",
+        ".pdf",
+        ".rtf",
+        ".htm",
+        ".html",
+        ".css",
+        ".js",
+        ".xml",
+        ".json",
+        ".csv",
+        ".ini",
+        ".inf",
+        ".log",
+        ".ico",
+        ".exe",
+        ".dll",
+        ".bat",
+        ".jar",
+        ".app",
+        ".sh",
+    ]
+)
+"""Endings of what lies beside scans on a disc: viewers, letters, lists."""
+
+
+def _not_an_image(path: Path, head: bytes) -> NotAnImage:
+    if path.suffix.lower() in COMPANY:
+        return LeftOut("By its name and content it is no scan but a text, a program or a list beside one.")
     if head.startswith(GZIP_MAGIC):
         return NotAnImage("It is packed with gzip, and not a NIfTI file.", "Unpack it first.")
     if head.startswith(ZIP_MAGIC):

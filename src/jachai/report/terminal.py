@@ -42,7 +42,7 @@ def results_table(results: Sequence[ScanResult]) -> Table:
             Text(printable(result.input)),
             Text(result.verdict.value, style=STYLES[result.verdict]),
             Text("–" if result.score is None else f"{result.score:.2f}"),
-            Text(where(result.findings)),
+            Text(where(result.findings) if result.verdict is Verdict.TAMPERED else "–"),
             Text(how_sure(result)),
         )
     return table

@@ -128,6 +128,8 @@ def _strongest(values: Map, peak: Peak) -> float:
 
 def _kind(found: TamperMap, peak: Peak) -> Kind:
     """The kind of the strongest cue; `altered` where cues of two kinds are both beyond the threshold."""
+    if not found.cue_evidence:
+        return Kind.ALTERED
     shares = {name: _strongest(share, peak) for name, share in found.cue_evidence.items()}
     beyond = {found.kinds[name] for name, share in shares.items() if share > 1}
     return Kind.ALTERED if len(beyond) > 1 else found.kinds[max(shares, key=lambda name: shares[name])]

@@ -28,7 +28,7 @@ ATTACK = "ctgan-removal"
 """What `--tampered` does: cut 32 mm round a nodule, resample to 1 mm, in-paint, resample back, add noise, blend."""
 PAINTER = "pca"
 """Fills the hole with what healthy lung of this scan spans: an auto-encoder without a network."""
-TOUCH_UP: Literal["gaussian"] = "gaussian"
+TOUCH_UP: Literal["none"] = "none"
 """The noise that the published slices show (see `tamper.ctgan`)."""
 ATTACK_SEED = 1
 NEAR_MM = 24.0
@@ -55,7 +55,7 @@ class PhantomOrder:
     tampered: bool = False
 
 
-DEMO = PhantomOrder("chest", "dicom", 1, "sharp", (100, 320, 320), (1.5, 1.1), noise_hu=40.0)
+DEMO = PhantomOrder("chest", "dicom", 1, "standard", (100, 320, 320), (1.5, 1.1))
 """The demo's study: a low-dose screening CT with a lung kernel, in which Jachai is at home."""
 
 

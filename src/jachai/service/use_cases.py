@@ -78,11 +78,13 @@ def _outcomes_of(path: str, detector: Detector, request: ScanRequest, progress: 
     """Everything that one PATH yields; its refused files are known only at the end and go into each of its results."""
     outcomes: list[Outcome] = []
     refused: dict[str, str] = {}
+    complete = True
     began = time.perf_counter()
     try:
         for item in read(Path(path), modality=request.modality, progress=progress):
             if isinstance(item, Refusal):
                 refused[str(item.path)] = item.reason
+                complete &= item.left_out
                 continue
             examination = examine(item, detector, progress=progress)
             del item
@@ -90,10 +92,12 @@ def _outcomes_of(path: str, detector: Detector, request: ScanRequest, progress: 
             del examination
             began = time.perf_counter()
     except Unreadable as error:
-        refused[path] = str(error)
+        refused[path], complete = str(error), False
     if not outcomes:
         return [Outcome(_unreadable(path, detector, refused, time.perf_counter() - began))]
-    return [replace(outcome, result=replace(outcome.result, refused=refused)) for outcome in outcomes]
+    return [
+        replace(outcome, result=replace(outcome.result, refused=refused, complete=complete)) for outcome in outcomes
+    ]
 
 
 def _outcome(path: str, examination: Examination, request: ScanRequest, seconds: float) -> Outcome:

@@ -72,6 +72,8 @@ class Levels:
     lung_below: voxels that count as lung for the noise. copied_below: what of the copied block counts as noise.
     middle, width: of the sigmoid that decides where an injection shows. floor, ceiling: what the painter's values are
     held to. removal_sigma: Gaussian touch-up of a removal; injection_share: that of an injection over the lung's.
+    dense_above, dense_span: what an injection's painter makes denser than the first is squeezed into the second, as
+    nodules are soft tissue and a small network's errors at that end of the CDF would be bone.
     """
 
     lung_below: float = -600.0
@@ -82,6 +84,8 @@ class Levels:
     ceiling: float = 2000.0
     removal_sigma: float = 30.0
     injection_share: float = 0.6
+    dense_above: float = 80.0
+    dense_span: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +274,15 @@ def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.rando
     levels = choices.levels
     values[values > levels.ceiling] = values.mean()
     values = np.maximum(values, levels.floor)
+    if choices.effect is Effect.INJECTED:
+        values = np.where(canvas.hole, _squeezed(values, levels), values)
     return zoomed(values, cube.shape, choices.order)  # type: ignore[arg-type]
+
+
+def _squeezed(values: Voxels, levels: Levels) -> Voxels:
+    """Values above `dense_above` → between it and `dense_above + dense_span`, smoothly and in order."""
+    over = np.maximum(values - levels.dense_above, 0)
+    return np.asarray(np.minimum(values, levels.dense_above) - levels.dense_span * np.expm1(-over / levels.dense_span))
 
 
 def pooled(blocks: Sequence[Voxels], modality: Modality) -> Voxels:
@@ -352,7 +364,7 @@ def _for_mri(volume: Volume, place: Shape, choices: CtGanChoices, rng: np.random
     middle, spread = float(np.median(cube)), max(noise.robust_sigma(cube), 1e-3)
     top = 4 * max(float(cube.max()), 1.0)
     grain = noise.robust_sigma(noise.residual(cube, spacing_of(volume), noise.MRI_DETREND_MM))
-    levels = Levels(top, top, middle + spread, spread / 2, 0.0, top, grain, 0.3)
+    levels = Levels(top, top, middle + spread, spread / 2, 0.0, top, grain, 0.3, dense_above=top)
     lesion = None if choices.nodule is None else draw_lesion(rng, middle, spread)
     darker = lesion is not None and lesion.hu < middle
     brighten = choices.brighten_only and not darker

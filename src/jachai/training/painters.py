@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,7 +218,7 @@ class _Run:
             trained_on = record["data"]["sha256"]
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, UsageError) as error:
             raise ModelError("The run cannot be resumed: its state is not of this version.") from error
-        if hashlib.sha256(tensors).hexdigest() != digest:
+        if _digest(tensors, told) != digest:
             raise ModelError("The run cannot be resumed: its state was altered or is damaged.")
         now = self._settings
         free = replace(settings, steps=now.steps, device=now.device, threads=now.threads, save_every=now.save_every)
@@ -274,7 +274,12 @@ def _with_card(tensors: dict[str, torch.Tensor], card: Card) -> bytes:
 
 def _serialised(tensors: dict[str, torch.Tensor], told: dict[str, str]) -> bytes:
     bare = split(safetensors.torch.save(tensors))[1]
-    return safetensors.torch.save(tensors, {**told, "sha256": hashlib.sha256(bare).hexdigest()})
+    return safetensors.torch.save(tensors, {**told, "sha256": _digest(bare, told)})
+
+
+def _digest(tensors: memoryview, told: Mapping[str, str]) -> str:
+    """SHA-256 of everything in the file that is not its structure: the run's record, then the tensors."""
+    return hashlib.sha256(told["run"].encode() + tensors).hexdigest()
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ with what the same scan shows elsewhere at the same brightness, radius and slice
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -281,7 +281,7 @@ def _log_mean(volume: Volume, mean: Map) -> Map:
     return np.asarray(np.log(mean + max(floor, 1e-9)), dtype=np.float32)
 
 
-def _pooling(volume: Volume, window_mm: float, pixel_mm: float):  # type: ignore[no-untyped-def]
+def _pooling(volume: Volume, window_mm: float, pixel_mm: float) -> Callable[[Map], Map]:
     """Gaussian mean over the window, across slices too where there are several."""
     in_plane = window_mm / (pixel_mm * COARSE)
     step = volume.geometry.slice_step_mm if volume.geometry else None
@@ -314,13 +314,16 @@ def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose:
     return np.asarray(level + design @ _robust_fit(design, log_strength - level), dtype=np.float32)
 
 
-def _robust_fit(design: npt.NDArray[np.float64], target: Map, rounds: int = 5, most: int = 20_000):  # type: ignore[no-untyped-def]
+def _robust_fit(
+    design: npt.NDArray[np.float64], target: Map, rounds: int = 5, most: int = 20_000
+) -> npt.NDArray[np.float64]:
     """Least squares reweighted by a Cauchy weight of 2 robust standard deviations; at most `most` places, evenly taken."""
     every = max(1, len(target) // most)
     x, y = design[::every].astype(np.float64), target[::every].astype(np.float64)
     weight = np.ones(len(y))
+    solution: npt.NDArray[np.float64] = np.zeros(x.shape[1])
     for _ in range(rounds):
-        solution = np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0]
+        solution = np.asarray(np.linalg.lstsq(x * weight[:, None], y * weight, rcond=None)[0])
         error = y - x @ solution
         scale = 2 * 1.4826 * float(np.median(np.abs(error))) + 1e-9
         weight = 1 / np.sqrt(1 + (error / scale) ** 2)

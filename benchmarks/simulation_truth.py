@@ -31,6 +31,8 @@ from jachai.forensics import residual
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
 from jachai.io.files import read
 from jachai.tamper import ATTACKS
+from jachai.tamper.attack import Attack, Effect
+from jachai.tamper.ctgan import CtGan
 
 SIDE, CROP, BATCH = 160, 96, 12
 """Pixels kept round a target, pixels of a training crop, crops of a step."""
@@ -88,6 +90,20 @@ def high_pass(slice_: np.ndarray, scales: tuple[float, ...] | None = None) -> tu
     return np.stack([*channels, hu]).astype(np.float16), scales
 
 
+def with_networks(painters: list[str]) -> dict[str, Attack]:
+    """The attacks; CT-GAN's own with the trained painters (`removal=KIND:NAME`, `injection=KIND:NAME`) in place of plain ones."""
+    attacks = dict(ATTACKS)
+    chosen: dict[str, list[str]] = defaultdict(list)
+    for item in painters:
+        task, _, name = item.partition("=")
+        chosen[task].append(name)
+    for task, effect in (("removal", Effect.REMOVED), ("injection", Effect.INJECTED)):
+        for varied in (False, True) if chosen[task] else ():
+            attack = CtGan(effect, varied=varied, painters=tuple(chosen[task]))
+            attacks[attack.name] = attack
+    return attacks
+
+
 def intact_volumes(data: Path) -> list[Volume]:
     folders = [folder for folder in sorted((data / "ct").iterdir()) if folder.name != "covid-ny"]
     return [item for folder in folders for item in read(folder) if isinstance(item, Volume)]
@@ -99,21 +115,21 @@ def cut(slice_: np.ndarray, j: int, i: int) -> tuple[slice, slice]:
     return slice(low[0], low[0] + SIDE), slice(low[1], low[1] + SIDE)
 
 
-def simulate(volumes: list[Volume], attacks: tuple[str, ...], count: int, seed: int) -> list[Sample]:
+def simulate(volumes: list[Volume], attacks: list[Attack], count: int, seed: int) -> list[Sample]:
     """Attacks drawn evenly over attacks and scans; for each, two altered slices and the same two intact."""
     rng = np.random.default_rng(seed)
     samples: list[Sample] = []
     failed: dict[str, int] = defaultdict(int)
     for n in range(count):
-        name = attacks[n % len(attacks)]
+        attack = attacks[n % len(attacks)]
         volume = volumes[int(rng.integers(len(volumes)))]
         try:
-            record = ATTACKS[name].sample(volume, rng)
-            forged = ATTACKS[name].forged(volume, record)
+            record = attack.sample(volume, rng)
+            forged = attack.forged(volume, record)
         except JachaiError:
-            failed[name] += 1
+            failed[attack.name] += 1
             continue
-        samples += _slices(volume, record.box_kji, record.target_kji, forged, name, rng)
+        samples += _slices(volume, record.box_kji, record.target_kji, forged, attack.name, rng)
     if failed:
         print("not possible there:", dict(failed), flush=True)
     return samples
@@ -134,8 +150,8 @@ def _slices(volume, box, target, forged, name, rng) -> list[Sample]:
         if not mask.any():
             continue
         channels, scales = high_pass(after)
-        out.append(Sample(channels[:, *window], mask, name))
-        out.append(Sample(high_pass(before, scales)[0][:, *window], np.zeros_like(mask), "intact"))
+        out.append(Sample(channels[:, *window].copy(), mask, name))
+        out.append(Sample(high_pass(before, scales)[0][:, *window].copy(), np.zeros_like(mask), "intact"))
     return out
 
 
@@ -249,6 +265,9 @@ def main() -> None:
     parser.add_argument(
         "--held-out", nargs="*", default=[], choices=ATTACKS, help="attacks kept out of training and tested on"
     )
+    parser.add_argument(
+        "--painter", nargs="*", default=[], metavar="TASK=KIND:NAME", help="trained painters for removal, injection"
+    )
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--attacks", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
@@ -256,12 +275,15 @@ def main() -> None:
     options = parser.parse_args()
     volumes = intact_volumes(options.data)
     names = tuple(name for name in MIXES[options.mix] if name not in options.held_out)
-    samples = simulate(volumes, names, options.attacks, options.seed)
+    attacks = with_networks(options.painter)
+    samples = simulate(volumes, [attacks[name] for name in names], options.attacks, options.seed)
     print(f"{options.mix}: {len(samples)} slices of {len(names)} attacks", flush=True)
     net = train(samples, options.steps, options.seed)
     figures = test_on_real(net, options.data)
     if options.held_out:
-        figures |= test_on_simulated(net, simulate(volumes, tuple(options.held_out), 120, options.seed + 1))
+        figures |= test_on_simulated(
+            net, simulate(volumes, [attacks[name] for name in options.held_out], 120, options.seed + 1)
+        )
     for name, value in figures.items():
         print(f"{name:40s} {value:.3f}")
     if options.json:

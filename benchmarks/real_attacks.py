@@ -94,7 +94,7 @@ def main() -> None:
     show("All labels of the scan", module.figures(everywhere, clean))
     for part in (0, 1):
         half = [row for row in everywhere if module.part(row["scan"], 2) == part]
-        role = "choices were made here" if part == 0 else "no choice was made here"
+        role = "choices were made here" if part == 0 else "in sight while designing, not chosen on"
         show(f"All labels, part {part} ({role})", module.figures(half, clean))
     if options.json:
         options.json.write_text(json.dumps({"slice": [tampered, clean], "scan": [everywhere, clean]}, indent=1))

@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from jachai import __version__
 from jachai.cli_dataset import dataset_commands
 from jachai.cli_painter import painter_commands
+from jachai.cli_serve import add_serve, run_demo_page
 from jachai.cli_simulate import add_simulate
 from jachai.core.errors import JachaiError, UsageError
 
@@ -168,10 +169,14 @@ def scan(
 @app.command()
 def demo(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; default: a new temporary folder.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Show them on the page of `jachai serve`, until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page.")] = 8321,
 ) -> Job:
     """Make an intact and a tampered study, and examine both."""
 
     def job() -> int:
+        if web:
+            return run_demo_page(port)
         from jachai.service.demo import run_demo
 
         with _progress_bar() as progress:
@@ -285,6 +290,7 @@ def _progress_bar() -> Iterator[Progress]:
 
 app.add_typer(dataset_commands(_progress_bar), name="dataset")
 add_simulate(app, _progress_bar)
+add_serve(app)
 app.add_typer(painter_commands(_progress_bar), name="painter")
 
 

@@ -61,13 +61,13 @@ class Plane:
 
     def picture(self, array_kji: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(k, j, i) → (rows, columns) of this plane."""
-        return self._turned(np.take(array_kji, self.index, axis=self.fixed))
+        return self.turned(np.take(array_kji, self.index, axis=self.fixed))
 
     def heat(self, heatmap: HeatMap) -> tuple[npt.NDArray[np.float32], Rectangle]:
         """The coarse heat map in this plane and where it lies; it may reach past the last row and column."""
         strides = (1, heatmap.stride, heatmap.stride)
         index = min(self.index // strides[self.fixed], heatmap.values.shape[self.fixed] - 1)
-        cells = self._turned(np.take(heatmap.values, index, axis=self.fixed))
+        cells = self.turned(np.take(heatmap.values, index, axis=self.fixed))
         height = cells.shape[0] * strides[self.down] * self.step[0]
         width = cells.shape[1] * strides[self.right] * self.step[1]
         x = self.width - width if self.flip_right else 0.0
@@ -80,8 +80,8 @@ class Plane:
         x0, x1 = _span(box_kji[self.right], self.size_voxels[1], self.step[1], self.flip_right)
         return Rectangle(x0, y0, x1 - x0, y1 - y0)
 
-    def _turned(self, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """`take` leaves the axes in array order: transpose and flip into the order of drawing."""
+    def turned(self, flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(the two other axes, in array order, as `take` leaves them) → (rows, columns), transposed and flipped as it is drawn."""
         drawn = flat if self.down < self.right else flat.T
         drawn = drawn[::-1] if self.flip_down else drawn
         return drawn[:, ::-1] if self.flip_right else drawn

@@ -55,6 +55,7 @@ class PhantomOrder:
     tampered: bool = False
 
 
+SAMPLES = ("intact", "tampered")
 DEMO = PhantomOrder("chest", "dicom", 1, "standard", (100, 320, 320), (1.5, 1.1))
 """The demo's study: a low-dose screening CT with a lung kernel, in which Jachai is at home."""
 
@@ -77,6 +78,19 @@ def write_phantom(order: PhantomOrder, out: Path) -> Path:
     tampered, record = _tampered(volume, places)
     _write_record(record, out)
     return _write(tampered, order.form, out, _header(order, MARK))
+
+
+def write_sample(name: str, out: Path, progress: Progress = silent) -> Volume | None:
+    """Write the demo's study, 'intact' or 'tampered', as DICOM into a new folder. The original of a tampered one comes back."""
+    progress("making the study", 0.0)
+    intact, places = _study(DEMO)
+    if name == "intact":
+        _write(intact, DEMO.form, out, _header(DEMO, ""))
+        return None
+    progress("tampering with a copy", 0.6)
+    tampered, _ = _tampered(intact, places)
+    _write(tampered, DEMO.form, out, _header(DEMO, MARK))
+    return intact
 
 
 def run_demo(out: Path | None, progress: Progress = silent) -> Shown:

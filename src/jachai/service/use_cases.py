@@ -118,11 +118,17 @@ def _heatmap_file(examination: Examination, folder: Path) -> Path | None:
 
 def _unreadable(path: str, detector: Detector, refused: dict[str, str], seconds: float) -> ScanResult:
     return ScanResult(
-        path, Verdict.UNREADABLE, _why(refused), detector.identity, refused=refused, seconds=seconds, peak_mb=peak_mb()
+        path,
+        Verdict.UNREADABLE,
+        why_unreadable(refused),
+        detector.identity,
+        refused=refused,
+        seconds=seconds,
+        peak_mb=peak_mb(),
     )
 
 
-def _why(refused: dict[str, str]) -> str:
+def why_unreadable(refused: dict[str, str]) -> str:
     """The reason for a PATH without any volume, in one sentence or two."""
     if not refused:
         return "There is no file in it."

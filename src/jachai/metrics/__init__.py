@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: how good a detector is, where, how surely, and within which bounds."""

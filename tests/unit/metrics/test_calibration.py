@@ -1,0 +1,52 @@
+"""Calibration figures against scikit-learn, by hand, and as laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
+
+from jachai.metrics import calibration as c
+
+
+def test_calibration_error_by_hand() -> None:
+    """Bin 0.2–0.3: said 0.25, true 0.5 (2 cases); bin 0.9–1: said 0.95, true 1 (2 cases)."""
+    p, y = np.array([0.24, 0.26, 0.9, 1.0]), np.array([True, False, True, True])
+    assert c.calibration_error(p, y) == pytest.approx(0.5 * 0.25 + 0.5 * 0.05)
+    assert math.isnan(c.calibration_error(np.zeros(0), np.zeros(0, dtype=bool)))
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), min_size=1, max_size=80))
+def test_reliability_and_brier_agree_with_scikit_learn(cases: list[tuple[float, bool]]) -> None:
+    p, y = (np.array(side) for side in zip(*cases, strict=True))
+    if np.isclose(p * 10 % 1, 0, atol=1e-9).any():
+        return  # the oracle puts what lies on an edge into the bin below
+    found = c.reliability(p, y)
+    true, said = calibration_curve(y, p, n_bins=10, pos_label=True)
+    assert found.true == pytest.approx(true)
+    assert found.said == pytest.approx(said)
+    assert found.counts.sum() == len(p)
+    assert c.brier(p, y) == pytest.approx(brier_score_loss(y, p, pos_label=True))
+
+
+def test_probabilities_outside_their_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"0…1"):
+        c.reliability(np.array([1.2]), np.array([True]))
+
+
+def test_conformal_p_values_by_hand() -> None:
+    intact = np.array([1.0, 2.0, 3.0, 4.0])
+    assert c.conformal(9.0, intact) == c.Conformal(1 / 5, 4, 1 / 5)
+    assert c.conformal(3.0, intact).p == 3 / 5
+    assert c.conformal(0.0, np.zeros(0)).p == 1.0
+
+
+@given(st.lists(st.integers(0, 8).map(float), min_size=2, max_size=40), st.floats(0.01, 1))
+def test_left_out_patients_alarm_no_more_often_than_the_p_value_says(scores: list[float], level: float) -> None:
+    p = c.leave_one_out(np.array(scores))
+    assert (p <= level).mean() <= level + 1e-9

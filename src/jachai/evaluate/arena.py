@@ -18,6 +18,10 @@ from jachai.evaluate.searching import counts, curves, figures
 
 TEST_SHARE = 0.4
 """Of the patients, where one division serves many trainings: the intervals are those of the tested patients."""
+AS_IT_IS = (
+    "Not trained in this comparison: what it was made or calibrated with may be among the scans it is tested on; its card or "
+    "documentation says."
+)
 Key = tuple[str, str]
 
 
@@ -61,6 +65,11 @@ class Arena:
     def judges(self) -> list[Contestant]:
         """Those that judge a given place."""
         return [one for one in self.contestants if one.judges]
+
+    def notes(self, model: str, told: str) -> tuple[str, ...]:
+        """What was counted, then what must be known before a figure of this model is believed."""
+        here = next((one for one in self.contestants if one.name == model), None)
+        return (told, AS_IT_IS) if here is not None and not here.learns else (told,)
 
     def keep(self, protocol: str, model: str, found: Found) -> None:
         """For the protocols that come after, for tables and pictures."""
@@ -108,7 +117,7 @@ def search_results(arena: Arena, found: Mapping[str, Found]) -> tuple[ModelResul
             identities=identities(one.models),
             figures=figures(one.cases, arena.settings.draws, arena.settings.seed),
             curves=curves(one.cases),
-            notes=(counts(one.cases),),
+            notes=arena.notes(name, counts(one.cases)),
         )
         for name, one in found.items()
     )
@@ -131,17 +140,6 @@ def parted(arena: Arena, entries: Sequence[Entry]) -> tuple[list[Entry], list[En
 def is_intact(entry: Entry) -> bool:
     """Pristine or honestly processed."""
     return entry.label is not Label.TAMPERED
-
-
-def as_they_are(contestants: Sequence[Contestant]) -> tuple[str, ...]:
-    """The warning about models that were not trained here, if there is one."""
-    names = [one.name for one in contestants if not one.learns]
-    if not names:
-        return ()
-    return (
-        f"Not trained in this comparison: {', '.join(names)}. What such a model was made or calibrated with may be among the "
-        "scans it is tested on; its card or documentation says.",
-    )
 
 
 def few(patients: int, what: str) -> tuple[str, ...]:

@@ -117,6 +117,12 @@ class Bench:
         except JachaiError as error:
             raise ModelError(f"A scan with a given place cannot be read: {error}", "Leave it out.") from error
 
+    def forget(self) -> None:
+        """Forget every answer; what was learnt stays."""
+        for file in (self.folder / "answers").glob("*.jsonl"):
+            file.unlink()
+        self._kept.clear()
+
     def _file(self, model: Fitted) -> Path:
         return self.folder / "answers" / f"{model.sha256[:32]}.jsonl"
 

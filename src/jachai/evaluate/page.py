@@ -78,6 +78,9 @@ WORDS = (
 )
 """For the reader: word → what it means."""
 
+MINOR = ("found at", "any label", "all labels", "to read", "Brier", "mean F1")
+"""Figures with these words stand in a second table that is folded away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -108,6 +111,7 @@ def write_page(comparison: Comparison, shown: Sequence[Shown], folder: Path) -> 
         summary=summary(comparison),
         models=names(comparison),
         table=table,
+        remarks_of=remarks,
         cell=grid_text,
         tone=tone,
         share=lambda count, row: f"{count / sum(row):.0%}" if sum(row) else "–",
@@ -122,6 +126,15 @@ def write_page(comparison: Comparison, shown: Sequence[Shown], folder: Path) -> 
 
 def _text(name: str) -> str:
     return (files("jachai.evaluate") / name).read_text(encoding="utf-8")
+
+
+def remarks(result: ProtocolResult) -> list[str]:
+    """Warnings of the protocol, then those of single models; what several models share is said once."""
+    told: dict[str, list[str]] = {}
+    for model in result.models:
+        for note in model.notes[1:]:
+            told.setdefault(note, []).append(model.model)
+    return [*result.warnings, *(f"{', '.join(who)}: {note}" for note, who in told.items())]
 
 
 def names(comparison: Comparison) -> list[str]:
@@ -144,10 +157,11 @@ def summary(comparison: Comparison) -> list[tuple[str, list[Cell]]]:
     return rows
 
 
-def table(models: Sequence[ModelResult]) -> list[tuple[str, list[Cell]]]:
-    """(figure, a cell per model) of every figure that some model has."""
+def table(models: Sequence[ModelResult], minor: bool) -> list[tuple[str, list[Cell]]]:
+    """(figure, a cell per model) of every figure that some model has: the main ones, or the minor ones."""
     order = dict.fromkeys(figure.name for model in models for figure in model.figures)
-    return [(name, cells([model.figure(name) for model in models])) for name in order]
+    wanted = [name for name in order if any(word in name for word in MINOR) is minor]
+    return [(name, cells([model.figure(name) for model in models])) for name in wanted]
 
 
 def cells(row: Sequence[Figure | None]) -> list[Cell]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +141,16 @@ class Bright:
         self.asked += 1
         p = np.array([0.9 if volume.voxels[place] > 300 + self.blind else 0.2 for place in places])
         return np.stack([(1 - p) * 0.7, (1 - p) * 0.3, p * 0.6, p * 0.4], axis=1).astype(np.float32)
+
+
+class Astray(Bright):
+    """Is as sure, but points at a corner where nothing was done."""
+
+    def _search(self, volume: Volume) -> Examination:
+        examination = super()._search(volume)
+        best, corner, last = examination.result.candidates
+        moved = (replace(corner, score=best.score), replace(best, score=corner.score), last)
+        return replace(examination, result=replace(examination.result, candidates=moved))
 
 
 class Silent(Bright):

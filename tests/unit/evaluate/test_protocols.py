@@ -114,7 +114,17 @@ def test_real_attacks(slices: list[Entry], volumes: list[Entry], arena: MakeAren
         assert control is not None and control.better == "half"
     assert "8 altered scans of 8 patients, 12 intact of 4" in found["bright"].notes[0]
     assert any("different collections" in warning for warning in result.warnings)
-    assert any("fixed" in warning for warning in result.warnings)
+    assert sum(note.startswith("Not trained") for note in found["fixed"].notes) == 1
+    assert not any(note.startswith("Not trained") for note in found["bright"].notes)
+
+
+def test_an_identity_control_that_is_off_is_said(slices: list[Entry], arena: MakeArena) -> None:
+    """The model that points astray is as sure of the corner as the other is of the place: its control is 1, not 0.5."""
+    found = by_model(PROTOCOLS["real-attacks"](arena(slices, fakes.Astray("astray"))))
+    assert value(found["astray"], "removed: identity control AUC") == 1
+    assert value(found["astray"], "removed: top-1 hit") == 0
+    assert value(found["astray"], "removed: top-3 hit") == 1
+    assert any("identity control is 1.00 (removed)" in note for note in found["astray"].notes)
 
 
 def test_simulation_only_learns_from_no_real_attack(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jachai.evaluate.answers import SearchCase
-from jachai.evaluate.arena import Arena, as_they_are
+from jachai.evaluate.arena import Arena
 from jachai.evaluate.protocols import given_region, held_out, processing, real_attacks, whole_scan
 from jachai.evaluate.results import Curve, Figure, ModelResult, ProtocolResult
 from jachai.metrics.calibration import conformal, leave_one_out
@@ -47,7 +47,7 @@ def calibration(arena: Arena) -> ProtocolResult:
     if not results:
         why = "It counts what the other protocols found, and none of them ran."
         return ProtocolResult(NAME, TITLE, QUESTION, HOW, skipped=why)
-    return ProtocolResult(NAME, TITLE, QUESTION, HOW, None, tuple(results), (), as_they_are(arena.contestants))
+    return ProtocolResult(NAME, TITLE, QUESTION, HOW, None, tuple(results))
 
 
 def _probabilities(arena: Arena, model: str) -> tuple[list[Figure], list[Curve]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jachai.evaluate.answers import N_REAL, RegionCase
-from jachai.evaluate.arena import Arena, as_they_are, collections_apart, few, identities
+from jachai.evaluate.arena import Arena, collections_apart, few, identities
 from jachai.evaluate.contestants import Fitted
 from jachai.evaluate.folds import by_patient, record
 from jachai.evaluate.judging import confusions, counts, curves, figures
@@ -49,13 +49,12 @@ def given_region(arena: Arena) -> ProtocolResult:
             figures=figures(some, arena.settings.draws, arena.settings.seed),
             confusions=confusions(some),
             curves=curves(some),
-            notes=(counts(some),),
+            notes=arena.notes(name, counts(some)),
         )
         for name, some in cases.items()
     )
     sides = [[e.source for e in examples if (e.truth >= N_REAL) is side] for side in (True, False)]
     warnings = (
-        *as_they_are(arena.judges),
         *few(len(there), "in all"),
         *collections_apart(*sides),
     )

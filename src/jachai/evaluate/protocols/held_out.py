@@ -9,7 +9,7 @@ import numpy as np
 
 from jachai.dataset.manifest import Entry
 from jachai.evaluate.answers import SearchCase
-from jachai.evaluate.arena import Arena, Found, as_they_are, few, identities, is_intact, parted
+from jachai.evaluate.arena import Arena, Found, few, identities, is_intact, parted
 from jachai.evaluate.folds import Fold, fold, record
 from jachai.evaluate.protocols.whole_scan import simulated, volumes
 from jachai.evaluate.results import Better, Figure, Grid, ModelResult, ProtocolResult, Unit, figure
@@ -83,7 +83,6 @@ def leave_family_out(arena: Arena) -> ProtocolResult:
         arena.keep(FAMILY, name, some)
     warnings = (
         *(("Every altered volume was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
-        *as_they_are(arena.searchers),
         *few(len({entry.patient for entry in tested}), "tested"),
     )
     grid = grid_of(AUC, cells, arena)
@@ -139,10 +138,7 @@ def _device(arena: Arena, name: str, field: str, title: str, question: str) -> P
     for cells, kind in ((whole, "whole volumes"), (single, "single slices")):
         there = {value: models for value, models in cells.items() if any(models.values())}
         grids += [grid_of(left, there, arena, f", {kind}") for left in (ALARMS, DECLINED)] if there else []
-    warnings = (
-        *as_they_are(arena.searchers),
-        *few(len({entry.patient for entry in entries}), "in all"),
-    )
+    warnings = (*few(len({entry.patient for entry in entries}), "in all"),)
     rule = f"all patients who have a scan of the {field} are tested, the others learnt from"
     results = _results(arena, found, None, f"{field}s")
     return ProtocolResult(name, title, question, how, record(rule, folds), results, tuple(grids), warnings)
@@ -166,7 +162,7 @@ def _results(arena: Arena, found: dict[str, Found], grid: Grid | None, what: str
                 one.models[0].about,
                 identities(one.models),
                 _mean_and_worst(numbers, grid, n, what) if grid else _alarm_figures(one.cases, arena),
-                notes=(counts(one.cases),),
+                notes=arena.notes(name, counts(one.cases)),
             )
         )
     return tuple(results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jachai.evaluate.arena import Arena, as_they_are, few, is_intact, search_folds, search_results
+from jachai.evaluate.arena import Arena, few, is_intact, search_folds, search_results
 from jachai.evaluate.folds import by_patient, record
 from jachai.evaluate.results import ProtocolResult
 from jachai.evaluate.scans import scans_of
@@ -31,7 +31,6 @@ def mri(arena: Arena) -> ProtocolResult:
     found = search_folds(arena, NAME, folds, lambda fold: scans_of(fold.test))
     warnings = (
         "Simulation only: these figures say that the method works on such images, not that it would find a real attack.",
-        *as_they_are(arena.searchers),
         *few(len(patients), "in all"),
     )
     rule = "one patient at a time is tested, the others learnt from"

@@ -14,7 +14,7 @@ import numpy as np
 from jachai.core.volume import Volume
 from jachai.dataset.manifest import Label
 from jachai.evaluate.answers import SearchCase
-from jachai.evaluate.arena import Arena, Found, as_they_are, few, identities, parted
+from jachai.evaluate.arena import Arena, Found, few, identities, parted
 from jachai.evaluate.folds import fold, record
 from jachai.evaluate.protocols.held_out import (
     ALARMS,
@@ -89,14 +89,13 @@ def processing_table(arena: Arena) -> ProtocolResult:
             some.models[0].about,
             identities(some.models),
             _worst(model, cells, grids),
-            notes=(counts(some.cases),),
+            notes=arena.notes(model, counts(some.cases)),
         )
         for model, some in found.items()
     )
     altered = [scan.entry for scan in scans if scan.altered]
     warnings = (
         *(("Every altered scan was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
-        *as_they_are(arena.searchers),
         *few(len({scan.patient for scan in scans}), "in all"),
     )
     rule = "one division of the patients; the tested scans are chosen by the SHA-256 of their names"

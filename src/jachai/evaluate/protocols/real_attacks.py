@@ -18,7 +18,6 @@ from jachai.evaluate.arena import (
     Arena,
     Chooser,
     Found,
-    as_they_are,
     collections_apart,
     few,
     identities,
@@ -28,7 +27,7 @@ from jachai.evaluate.arena import (
 from jachai.evaluate.folds import Fold, by_name, record
 from jachai.evaluate.results import Curve, Figure, ModelResult, ProtocolResult
 from jachai.evaluate.scans import Scan, scans_of, singles_of
-from jachai.evaluate.searching import counts, curves, figures
+from jachai.evaluate.searching import IDENTITY, counts, curves, figures
 from jachai.metrics.localization import Search
 
 NAME = "real-attacks"
@@ -41,6 +40,8 @@ HOW = (
     "the AUC says where the slices come from, not whether they were tampered with."
 )
 SIMULATION_ONLY = "{}, simulation only"
+CONTROL_REACH = 0.1
+"""The identity control should lie within 0.4–0.6."""
 KINDS = {Kind.REMOVED: "removed", Kind.INJECTED: "injected", Kind.ALTERED: "altered"}
 ONLY = {
     "seconds per scan",
@@ -60,7 +61,7 @@ def real_attacks(arena: Arena) -> ProtocolResult:
     """See QUESTION."""
     how = HOW.format(every=arena.settings.every)
     attacked = [e for e in arena.entries if is_real(e) and e.modality in (None, "CT") and e.slice is not None]
-    intact = [e for e in arena.entries if e.label is Label.PRISTINE and e.modality in (None, "CT") and not e.original]
+    intact = [e for e in arena.entries if is_intact(e) and e.modality in (None, "CT") and not e.original]
     slices = [piece for scan in scans_of(intact) for piece in singles_of(scan, arena.settings.every)]
     if not arena.searchers or not attacked or not slices:
         why = "It needs a model that searches, slices with real attacks, and intact series to hold against them."
@@ -78,7 +79,6 @@ def real_attacks(arena: Arena) -> ProtocolResult:
     found |= _simulation_only(arena, folds, tested)
     results = tuple(_result(name, one, arena) for name, one in found.items())
     warnings = (
-        *as_they_are(arena.searchers),
         *few(len({e.patient for e in attacked}), "with attacks"),
         *few(len({e.patient for e in intact}), "without"),
         *collections_apart([e.source for e in attacked], [e.source for e in intact]),
@@ -86,6 +86,16 @@ def real_attacks(arena: Arena) -> ProtocolResult:
     )
     rule = "SHA-256 of the scan's (altered) or patient's (intact) name modulo the number of folds, as the yardstick"
     return ProtocolResult(NAME, TITLE, QUESTION, how, record(rule, folds), results, (), warnings)
+
+
+def _odd_control(figures: Sequence[Figure]) -> tuple[str, ...]:
+    """The warning about an identity control far from 0.5."""
+    controls = [f for f in figures if IDENTITY in f.name and "," not in f.name and f.value is not None]
+    far = [f for f in controls if abs((f.value or 0.0) - 0.5) > CONTROL_REACH]
+    if not far:
+        return ()
+    told = " and ".join(f"{f.value:.2f} ({f.name.partition(':')[0]})" for f in far)
+    return (f"Its identity control is {told}, not near 0.5: part of its AUC is where the slices come from.",)
 
 
 def yardstick_name(entry: Entry) -> str:
@@ -132,7 +142,7 @@ def _result(name: str, one: Found, arena: Arena) -> ModelResult:
         identities(one.models),
         (*shown, *plain),
         curves=tuple(drawn),
-        notes=(counts(one.cases),),
+        notes=(*arena.notes(name, counts(one.cases)), *_odd_control(shown)),
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from jachai.dataset.manifest import Entry
 from jachai.evaluate.arena import (
     Arena,
-    as_they_are,
     collections_apart,
     few,
     is_intact,
@@ -41,7 +40,6 @@ def whole_scan(arena: Arena) -> ProtocolResult:
     warnings = (
         *(() if altered else ("No volume here is altered: only false alarms can be counted.",)),
         *(("Every altered volume was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
-        *as_they_are(arena.searchers),
         *few(len({entry.patient for entry in entries}), "in all"),
         *collections_apart([e.source for e in altered], [e.source for e in entries if is_intact(e)]),
     )

@@ -52,6 +52,13 @@ class ModalityChoice(StrEnum):
     MR = "MR"
 
 
+class LanguageChoice(StrEnum):
+    """In which language a report is written."""
+
+    EN = "en"
+    BN = "bn"
+
+
 class PhantomChoice(StrEnum):
     """Which embedded study."""
 
@@ -134,6 +141,9 @@ def scan(
         str | None, typer.Option(metavar="FILE|-", help="JSON lines, one object per volume; - is stdout.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.html into this folder.")] = None,
+    language: Annotated[
+        LanguageChoice, typer.Option(help="Of the report: en or bn (Bangla).", case_sensitive=False)
+    ] = LanguageChoice.EN,
     heatmap: Annotated[
         Path | None,
         typer.Option(metavar="FILE.nii.gz", help="Heat map on the scan's grid; several volumes: FILE-1.nii.gz, ..."),
@@ -152,7 +162,8 @@ def scan(
         from jachai.service.delivery import Wanted, json_line, scan_and_deliver
         from jachai.service.use_cases import ScanRequest
 
-        request = ScanRequest(tuple(paths), model, None if modality is None else Modality(modality.value), jobs)
+        taken_for = None if modality is None else Modality(modality.value)
+        request = ScanRequest(tuple(paths), model, taken_for, jobs, language=language.value)
         to_stdout = json == "-"
         wanted = Wanted(None if json is None or to_stdout else Path(json), heatmap, report)
         with _progress_bar() as progress:

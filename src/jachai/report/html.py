@@ -1,4 +1,4 @@
-"""Examinations → one self-contained HTML report that a physician can read."""
+"""Examinations + a language → one self-contained HTML report that a physician can read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from jachai.core.finding import Examination, Finding, HeatMap, Kind, ScanResult,
 from jachai.core.volume import Volume
 from jachai.report import wording
 from jachai.report.atomic import replacing
-from jachai.report.charts import Slice, colour_bar, cue_bars, score_scale, slice_strip
+from jachai.report.catalogue import DEFAULT, Catalogue, catalogue
+from jachai.report.charts import Slice, colour_bar, cue_bars, picture_label, score_scale, slice_strip
 from jachai.report.pictures import Window, grey_png, heat_png, window_for
 from jachai.report.planes import planes_through
 
@@ -52,36 +53,41 @@ class Chapter:
     facts: tuple[tuple[str, str], ...]
 
 
-def chapter(examination: Examination) -> Chapter:
+def chapter(examination: Examination, language: str = DEFAULT) -> Chapter:
     """The pictures and facts of one volume. Without a volume (unreadable) all of it is empty."""
+    words = catalogue(language)
     result, volume, heatmap = examination.result, examination.volume, examination.heatmap
     if volume is None:
         return Chapter((), (), Markup(""), ())
     found = result.findings[:MAX_FINDINGS_SHOWN] if result.verdict is Verdict.TAMPERED else ()
     shown = found or result.candidates[:MAX_CANDIDATES_SHOWN]
-    places = tuple(_place(volume, heatmap, finding, across=bool(found)) for finding in shown)
-    return Chapter(places, () if places else _glance(volume), _strip(result, heatmap), _facts(volume))
+    places = tuple(_place(volume, heatmap, finding, words, across=bool(found)) for finding in shown)
+    return Chapter(
+        places, () if places else _glance(volume, words), _strip(result, heatmap, words), facts(volume, words)
+    )
 
 
-def write_report(examinations: Iterable[Examination], folder: Path) -> Path:
+def write_report(examinations: Iterable[Examination], folder: Path, language: str = DEFAULT) -> Path:
     """Write `report.html` into the folder (made if absent, replaced whole if there) and return its path."""
-    return write_chapters(((examination.result, chapter(examination)) for examination in examinations), folder)
+    pairs = ((examination.result, chapter(examination, language)) for examination in examinations)
+    return write_chapters(pairs, folder, language)
 
 
-def write_chapters(chapters: Iterable[tuple[ScanResult, Chapter]], folder: Path) -> Path:
+def write_chapters(chapters: Iterable[tuple[ScanResult, Chapter]], folder: Path, language: str = DEFAULT) -> Path:
     """The same from chapters made earlier, as when they come from several processes."""
-    items = list(chapters)
+    items, words = list(chapters), catalogue(language)
     page = _template().render(
         items=items,
-        tally={verdict: sum(result.verdict is verdict for result, _ in items) for verdict in Verdict},
         refused=_refused([result for result, _ in items]),
-        colour_bar=colour_bar(),
+        colour_bar=colour_bar(words),
         score_scale=score_scale,
-        cue_bars=cue_bars,
+        picture_label=picture_label,
+        words=words,
+        say=words.say,
         threshold=HEAT_THRESHOLD,
         wording=wording,
         version=__version__,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        made=words.moment(datetime.now().astimezone()),
         css=Markup(_text("report.css")),
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,9 +113,9 @@ def _refused(results: Sequence[ScanResult]) -> dict[str, dict[str, str]]:
     return {result.input: dict(result.refused) for result in results if result.refused}
 
 
-def _place(volume: Volume, heatmap: HeatMap | None, finding: Finding, *, across: bool) -> Place:
+def _place(volume: Volume, heatmap: HeatMap | None, finding: Finding, words: Catalogue, *, across: bool) -> Place:
     window = window_for(volume, finding.center_kji)
-    slices = _slices(volume, heatmap, finding, window)
+    slices = _slices(volume, heatmap, finding, window, words)
     side = max(CLOSE_UP, *(1.5 * extent for piece in slices for extent in (piece.box.width, piece.box.height)))
     rows = tuple(
         (
@@ -118,10 +124,10 @@ def _place(volume: Volume, heatmap: HeatMap | None, finding: Finding, *, across:
         )
         for piece in (slices if across else slices[:1])
     )
-    return Place(finding, window.label, rows, cue_bars(finding.cues) if finding.cues else Markup(""))
+    return Place(finding, window.name, rows, cue_bars(finding.cues, words) if finding.cues else Markup(""))
 
 
-def _slices(volume: Volume, heatmap: HeatMap | None, finding: Finding, window: Window) -> list[Slice]:
+def _slices(volume: Volume, heatmap: HeatMap | None, finding: Finding, window: Window, words: Catalogue) -> list[Slice]:
     drawn = []
     for plane in planes_through(volume, finding.center_kji):
         heat, heat_at = (None, None) if heatmap is None else plane.heat(heatmap)
@@ -134,6 +140,7 @@ def _slices(volume: Volume, heatmap: HeatMap | None, finding: Finding, window: W
                 None if heat is None else heat_png(heat),
                 heat_at,
                 plane.rectangle(finding.box_kji),
+                words,
             )
         )
     return drawn
@@ -144,45 +151,50 @@ def _key(*parts: object) -> str:
     return "plane-" + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def _glance(volume: Volume) -> tuple[tuple[str, Markup], ...]:
+def _glance(volume: Volume, words: Catalogue) -> tuple[tuple[str, Markup], ...]:
     """The middle of the scan, so that the reader sees what was read."""
     k, j, i = volume.shape
     center = ((k - 1) / 2, (j - 1) / 2, (i - 1) / 2)
     nowhere = Finding(Kind.ALTERED, 0.0, center, None, ((0, 0), (0, 0), (0, 0)), None, None, ())
-    pieces = _slices(volume, None, nowhere, window_for(volume, center))
+    pieces = _slices(volume, None, nowhere, window_for(volume, center), words)
     return tuple((piece.plane.name, piece.whole(False)) for piece in pieces)
 
 
-def _strip(result: ScanResult, heatmap: HeatMap | None) -> Markup:
+def _strip(result: ScanResult, heatmap: HeatMap | None, words: Catalogue) -> Markup:
     if heatmap is None or heatmap.values.shape[0] < 2:
         return Markup("")
     maxima = [float(value) for value in heatmap.values.max(axis=(1, 2))]
     last = len(maxima) - 1
     found = result.findings if result.verdict is Verdict.TAMPERED else ()
-    return slice_strip(maxima, [min(max(round(finding.center_kji[0]), 0), last) for finding in found])
+    return slice_strip(maxima, [min(max(round(finding.center_kji[0]), 0), last) for finding in found], words)
 
 
-def _facts(volume: Volume) -> tuple[tuple[str, str], ...]:
-    """Technical data of the scan, never of the patient."""
+def facts(volume: Volume, words: Catalogue) -> tuple[tuple[str, str], ...]:
+    """Technical data of the scan, never of the patient: (name, value) in the language."""
     k, j, i = volume.shape
     source, geometry = volume.provenance, volume.geometry
-    facts = [
-        ("Format", source.format),
-        ("Modality", volume.modality.value),
-        ("Size", f"{k} slice{'s' if k > 1 else ''} of {j} × {i} voxels"),
-        ("Compressed with loss", "yes" if source.lossy else "no"),
+    listed = [
+        (words.say("fact.format"), source.format),
+        (words.say("fact.modality"), words.say(f"modality.{volume.modality.value}")),
+        (words.say("fact.size"), words.say("report.size", n=k, rows=j, columns=i)),
+        (words.say("fact.lossy"), words.say("report.yes" if source.lossy else "report.no")),
     ]
     if geometry is not None:
         step, *pixel = geometry.spacing_mm
-        facts += [
+        listed += [
             (
-                "Spacing",
-                f"{f'{step:.3g}' if step else 'unknown'} mm between slices, {pixel[0]:.3g} × {pixel[1]:.3g} mm pixels",
+                words.say("report.spacing"),
+                words.say(
+                    "report.spacing.value",
+                    step=words.digits(f"{step:.3g}") if step else words.say("fact.unknown"),
+                    row=words.digits(f"{pixel[0]:.3g}"),
+                    column=words.digits(f"{pixel[1]:.3g}"),
+                ),
             ),
-            ("Plane", geometry.plane),
+            (words.say("fact.plane"), words.named("report.plane", geometry.plane)),
         ]
         if geometry.tilt_degrees > 0.5:
-            facts.append(("Gantry tilt", f"{geometry.tilt_degrees:.1f}°"))
+            listed.append((words.say("fact.tilt"), f"{words.number(geometry.tilt_degrees, 1)}°"))
     if source.series_uid:
-        facts.append(("Series", source.series_uid))
-    return (*facts, *source.attributes.items())
+        listed.append((words.say("fact.series"), source.series_uid))
+    return (*listed, *((words.named("attribute", name), value) for name, value in source.attributes.items()))

@@ -1,4 +1,4 @@
-"""Grey levels or heat of one plane → a PNG as a data URI."""
+"""Grey levels or heat of one plane → a picture, as an image or as a PNG in a data URI."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ HEAT_STOPS = (
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which values become black and white. label: as radiologists call it."""
+    """Which values become black and white. name: key `report.window.NAME` of the catalogue."""
 
     low: float
     high: float
-    label: str
+    name: str
 
 
-LUNG = Window(-1350.0, 150.0, "lung window (−600/1500 HU)")
-SOFT_TISSUE = Window(-160.0, 240.0, "soft-tissue window (40/400 HU)")
+LUNG = Window(-1350.0, 150.0, "lung")
+SOFT_TISSUE = Window(-160.0, 240.0, "soft")
 
 
 def window_for(volume: Volume, center_kji: tuple[float, float, float]) -> Window:
@@ -49,21 +49,31 @@ def window_for(volume: Volume, center_kji: tuple[float, float, float]) -> Window
         around = volume.voxels[k, max(j - 25, 0) : j + 26, max(i - 25, 0) : i + 26]
         return LUNG if float(np.median(around)) < LUNG_LIKE_HU else SOFT_TISSUE
     low, high = (float(v) for v in np.percentile(volume.voxels[k], (0.5, 99.5)))
-    return Window(low, max(high, low + 1e-6), "window: the middle 99 % of this slice")
+    return Window(low, max(high, low + 1e-6), "own")
 
 
 def grey_png(values: npt.NDArray[np.float32], window: Window) -> str:
     """(rows, columns) in the volume's unit → data URI of an 8-bit PNG."""
+    return _data_uri(grey_image(values, window))
+
+
+def grey_image(values: npt.NDArray[np.float32], window: Window) -> Image.Image:
+    """(rows, columns) in the volume's unit → 8-bit image, thinned to MAX_SIDE."""
     thin = max(1, -(-max(values.shape) // MAX_SIDE))
     scaled = (values[::thin, ::thin] - window.low) * (255.0 / (window.high - window.low))
-    return _data_uri(Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8)))
+    return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
 
 
 def heat_png(values: npt.NDArray[np.float32]) -> str:
     """(rows, columns) of heat 0…1 → data URI of a transparent PNG."""
+    return _data_uri(heat_image(values))
+
+
+def heat_image(values: npt.NDArray[np.float32]) -> Image.Image:
+    """(rows, columns) of heat 0…1 → RGBA image of the same size."""
     positions = [stop for stop, _ in HEAT_STOPS]
     channels = [np.interp(values, positions, [colour[n] for _, colour in HEAT_STOPS]) for n in range(4)]
-    return _data_uri(Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), mode="RGBA"))
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8), mode="RGBA")
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jachai.core.finding import ScanResult, Verdict
-from jachai.report.wording import HEADLINES, NEXT_STEPS, how_sure, where
+from jachai.report import wording
+from jachai.report.wording import how_sure, where
 
 STYLES = {
     Verdict.TAMPERED: "bold red",
@@ -60,7 +61,7 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
         lines.append(Text(f"{len(left_out)} file(s) left out: --json or --report say which and why."))
     for verdict in Verdict:
         if any(result.verdict is verdict for result in results):
-            lines.append(Text(f"{HEADLINES[verdict]}. {NEXT_STEPS[verdict]}", style=STYLES[verdict]))
+            lines.append(Text(f"{wording.verdict(verdict)} {wording.next_step(verdict)}", style=STYLES[verdict]))
     return lines
 
 

@@ -15,6 +15,7 @@ from jachai.core.errors import UsageError
 from jachai.core.finding import ScanResult
 from jachai.core.progress import Progress, silent
 from jachai.report.atomic import replacing
+from jachai.report.catalogue import catalogue
 from jachai.report.html import Chapter, write_chapters
 from jachai.service.use_cases import Outcome, ScanRequest, scan_paths
 
@@ -74,6 +75,7 @@ def scan_and_deliver(
     If anything fails or is interrupted, no wanted file is made or changed.
     """
     wanted.check(request.paths)
+    catalogue(request.language)
     with _scratch(wanted.heatmap) as scratch:
         request = replace(request, chapters=wanted.report is not None, heatmaps=scratch)
         outcomes: list[Outcome] = []
@@ -81,7 +83,7 @@ def scan_and_deliver(
             outcomes.append(outcome)
             on_result(outcome.result)
         with disk_errors():
-            return _write(outcomes, wanted)
+            return _write(outcomes, wanted, request.language)
 
 
 @contextmanager
@@ -106,11 +108,11 @@ def _scratch(heatmap: Path | None) -> Iterator[Path | None]:
             yield Path(folder)
 
 
-def _write(outcomes: list[Outcome], wanted: Wanted) -> Delivered:
+def _write(outcomes: list[Outcome], wanted: Wanted, language: str) -> Delivered:
     report = None
     if wanted.report is not None:
         chapters = [(outcome.result, outcome.chapter or NO_CHAPTER) for outcome in outcomes]
-        report = write_chapters(chapters, wanted.report)
+        report = write_chapters(chapters, wanted.report, language)
     heatmaps = _place_heatmaps(outcomes, wanted.heatmap) if wanted.heatmap else ()
     if wanted.json is not None:
         with replacing(wanted.json) as part:

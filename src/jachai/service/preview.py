@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jachai.core.volume import Box, Modality, Volume
 from jachai.io.marks import SIMULATED
 from jachai.report.atomic import replacing
+from jachai.report.catalogue import catalogue
 from jachai.report.pictures import Window, window_for
 from jachai.report.planes import Plane, planes_through
 from jachai.service.recipe import Altered
@@ -115,10 +116,11 @@ def _strip(before: Volume, after: Volume, record: AttackRecord, name: str) -> Im
         image.paste(tile, (n * (SIDE + GAP), CAPTION))
     changed = 0 if record.changed is None else record.changed.count
     place = ", ".join(str(c) for c in record.target_kji)
+    shown_in = catalogue().say(f"report.window.{window.name}")
     _write_text(
         image,
         (GAP, 2),
-        f"{name}  {record.effect.value} at {place}, {changed:,} voxels, {window.label.replace(MINUS, HYPHEN)}",
+        f"{name}  {record.effect.value} at {place}, {changed:,} voxels, {shown_in.replace(MINUS, HYPHEN)}",
         "black",
     )
     return image

@@ -21,6 +21,7 @@ from jachai.detectors import load
 from jachai.detectors.detector import Detector
 from jachai.io.files import Refusal, read
 from jachai.io.writer import write_map_nifti
+from jachai.report.catalogue import DEFAULT
 from jachai.report.html import Chapter, chapter
 from jachai.scan.scanner import examine
 from jachai.service.memory import peak_mb
@@ -32,7 +33,7 @@ class ScanRequest:
 
     paths: as the user gave them; each is examined on its own. model: a name of the table of detectors, None for the
     default. modality: what pictures and files that do not say are taken for. jobs: worker processes (1: this one).
-    chapters: make the report's chapter of each volume. heatmaps: an existing folder for the heat maps, None for none.
+    chapters: make the report's chapter of each volume, in `language`. heatmaps: an existing folder for the heat maps, None for none.
     """
 
     paths: tuple[str, ...]
@@ -40,6 +41,7 @@ class ScanRequest:
     modality: Modality | None = None
     jobs: int = 1
     chapters: bool = False
+    language: str = DEFAULT
     heatmaps: Path | None = None
 
 
@@ -104,7 +106,7 @@ def _outcome(path: str, examination: Examination, request: ScanRequest, seconds:
     result = replace(examination.result, input=path, seconds=seconds, peak_mb=peak_mb())
     return Outcome(
         result,
-        chapter(replace(examination, result=result)) if request.chapters else None,
+        chapter(replace(examination, result=result), request.language) if request.chapters else None,
         _heatmap_file(examination, request.heatmaps) if request.heatmaps else None,
     )
 

@@ -96,7 +96,7 @@ def test_a_finding_is_shown_in_three_planes_with_its_file_position_and_cues(tmp_
         "noise level",
         "None of them scored as high",
         "11 intact patients",
-        "below 24 %",
+        "fewer than 24 would raise a false alarm",
         "The instance UIDs are numbered",
         "Slice 18 is missing.",
         "study/readme.txt",

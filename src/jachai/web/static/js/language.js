@@ -5,7 +5,7 @@ const LOCALES = { en: "en-GB", bn: "bn-BD-u-nu-beng" };
 let words = {};
 let english = {};
 let current = "en";
-let patterns = [];
+let patterns = null;
 
 export const language = () => current;
 export const otherLanguage = () => (current === "en" ? "bn" : "en");
@@ -24,12 +24,18 @@ async function load(name) {
 
 export async function choose(name) {
   words = await load(name);
-  english = name === "en" ? words : await load("en");
   current = name;
-  patterns = name === "en" ? [] : Object.keys(english).filter((key) => key.startsWith("engine.")).map(pattern);
-  patterns.sort((a, b) => b.weight - a.weight);
+  patterns = null;
   localStorage.setItem("jachai-language", name);
   document.documentElement.lang = name;
+}
+
+/** Before `sentence` is used: in another language than English, the engine's English sentences are needed. */
+export async function readyForSentences() {
+  if (current === "en" || patterns) return;
+  english = await load("en");
+  patterns = Object.keys(english).filter((key) => key.startsWith("engine.")).map(pattern);
+  patterns.sort((a, b) => b.weight - a.weight);
 }
 
 /** Words of a key. Numbers among the values are written with the language's digits. `n` chooses between .one and .other. */
@@ -54,7 +60,7 @@ const put = (text, values) =>
   });
 
 export const num = (value, digits = 0) =>
-  new Intl.NumberFormat(LOCALES[current], { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(LOCALES[current], { useGrouping: false, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
 /** Digits only: for text that came written. */
 export const digits = (text) =>
@@ -80,7 +86,7 @@ function pattern(key) {
 
 /** English sentences of the engine → the chosen language, sentence by sentence; what is unknown stays English. */
 export function sentence(text) {
-  if (current === "en") return text;
+  if (current === "en" || !patterns) return text;
   const said = [];
   let rest = text.trim();
   while (rest) {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { announce, h, icon } from "./dom.js";
-import { named, num, sentence, t } from "./language.js";
+import { named, num, readyForSentences, sentence, t } from "./language.js";
 import { results } from "./results.js";
 
 const STEPS = ["queued", "reading", "examining", "done"];
@@ -24,6 +24,7 @@ export function scanPage(main, id) {
     let scan;
     try {
       scan = await api.scan(id);
+      await readyForSentences();
     } catch (problem) {
       if (left) return;
       main.replaceChildren(trouble(problem, problem.code === "not-found" ? null : show));

@@ -99,11 +99,11 @@ export class Slices {
 
   keep(key, item) {
     this.kept.set(key, item);
-    this.bytes += (item.values ?? item).byteLength;
+    this.bytes += sizeOf(item);
     for (const [oldest, old] of this.kept) {
       if (this.bytes <= MAX_BYTES) break;
       this.kept.delete(oldest);
-      this.bytes -= (old.values ?? old).byteLength;
+      this.bytes -= sizeOf(old);
     }
   }
 
@@ -113,6 +113,8 @@ export class Slices {
     this.kept.clear();
   }
 }
+
+const sizeOf = (item) => (ArrayBuffer.isView(item) ? item : item.values).byteLength;
 
 let reader = null;
 

@@ -1,6 +1,6 @@
 // A scan or result → its verdict in words, with an icon and a class of colours.
 
-import { t } from "./language.js";
+import { num, t } from "./language.js";
 
 const WORST_FIRST = ["tampered", "unreadable", "inconclusive", "no-sign"];
 
@@ -33,5 +33,6 @@ function compared({ p_value: p, calibration }) {
   return [
     t("sure.alarms", { n: Math.ceil(100 * calibration.false_alarm_upper), patients: n }),
     t(calibration.basis === "slice" ? "sure.compared.slice" : "sure.compared.volume", { patients: n }) + " " + (asHigh <= 0 ? t("sure.none-as-high") : t("sure.as-high", { n: asHigh, patients: n })),
+    t("sure.p", { p: num(p, 3), floor: num(calibration.p_floor, 3) }),
   ];
 }

@@ -96,7 +96,7 @@ export function viewer(base, result) {
       notice.textContent = t("viewer.problem", { why: problem.words ?? "" });
     };
     slices = new Slices(base, planes, true, (name, index) => {
-      if (waiting && name === "axial" && index === state.center[0]) fitWindow(volume);
+      if (waiting && name === "axial" && slices.slice("axial", state.center[0])) fitWindow(volume);
       arrived(name);
     }, missing);
     panes = names.map((name) => new Pane(name, planes[name], state, slices, wish));

@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from jachai.core.errors import UsageError
-from jachai.core.finding import ScanResult
-from jachai.report.html import Chapter, chapter, write_chapters
+from jachai.core.finding import Examination
+from jachai.report.catalogue import LANGUAGES
+from jachai.report.html import write_report
+from jachai.report.pdf import write_pdf
 from jachai.service.stored import read_examination
 
 KINDS = ("html", "pdf")
-LANGUAGES = ("en",)
 
 
 def write_scan_report(folders: tuple[Path, ...], target: Path, kind: str, language: str) -> None:
@@ -20,13 +21,15 @@ def write_scan_report(folders: tuple[Path, ...], target: Path, kind: str, langua
 
     Raises UsageError for a kind or language that there is not.
     """
-    if kind != "html" or language not in LANGUAGES:
-        raise UsageError(f"There is no {kind} report in {language!r} yet.", "Choose HTML in English.")
+    if kind not in KINDS or language not in LANGUAGES:
+        raise UsageError(f"There is no {kind} report in {language!r}.", f"Choose {KINDS} in {LANGUAGES}.")
+    if kind == "pdf":
+        write_pdf(_examinations(folders), target, language)
+        return
     with TemporaryDirectory(dir=target.parent) as folder:
-        write_chapters(_chapters(folders), Path(folder)).replace(target)
+        write_report(_examinations(folders), Path(folder), language).replace(target)
 
 
-def _chapters(folders: tuple[Path, ...]) -> Iterator[tuple[ScanResult, Chapter]]:
+def _examinations(folders: tuple[Path, ...]) -> Iterator[Examination]:
     for folder in folders:
-        examination = read_examination(folder).examination()
-        yield examination.result, chapter(examination)
+        yield read_examination(folder).examination()

@@ -146,7 +146,7 @@ def _description(app: FastAPI) -> Callable[[], dict[str, Any]]:
 
 def _add_pages(app: FastAPI) -> None:
     """The page and the API reference, every file of them from this package."""
-    static, swagger = _folder("static"), _folder("swagger")
+    static, swagger = _folder("jachai.web", "static"), _folder("jachai.web", "swagger")
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
@@ -161,9 +161,10 @@ def _add_pages(app: FastAPI) -> None:
         return FileResponse(static / "index.html", headers={"Cache-Control": "no-cache"})
 
     app.mount("/docs", StaticFiles(directory=swagger), name="swagger")
+    app.mount("/static/text", StaticFiles(directory=_folder("jachai.report", "text")), name="text")
     app.mount("/static", StaticFiles(directory=static), name="static")
 
 
-def _folder(name: str) -> Path:
-    with as_file(files("jachai.web") / name) as path:  # packages lie unpacked on the disk
+def _folder(package: str, name: str) -> Path:
+    with as_file(files(package) / name) as path:  # packages lie unpacked on the disk
         return path

@@ -15,7 +15,7 @@ from jachai.web.problems import Problem, documented
 
 router = APIRouter(prefix="/api/v1/scans/{scan_id}", tags=["reports"])
 
-Language = Annotated[Literal["en"], Query(description="Of the report")]
+Language = Annotated[Literal["en", "bn"], Query(description="Of the report")]
 POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """A report is opened from the disk; should a browser show it from here, nothing in it can act."""
 
@@ -34,6 +34,17 @@ def _attachment(media_type: str) -> dict[int | str, dict[str, Any]]:
 def html(scan_id: ScanPath, context: Here, caller: By, language: Language = "en") -> FileResponse:
     """Self-contained: it shows what it shows without this server."""
     return _file(context, caller, scan_id, "html", language, "text/html")
+
+
+@router.get(
+    "/report.pdf",
+    response_class=FileResponse,
+    responses={**_attachment("application/pdf"), **documented("not-found", "not-ready")},
+    summary="The report to print",
+)
+def pdf(scan_id: ScanPath, context: Here, caller: By, language: Language = "en") -> FileResponse:
+    """The same on A4 pages."""
+    return _file(context, caller, scan_id, "pdf", language, "application/pdf")
 
 
 def _file(context: Context, caller: By, scan_id: str, kind: str, language: str, media_type: str) -> FileResponse:

@@ -30,9 +30,9 @@ function problemOf(status, body, retry) {
   } catch {
     // a proxy's page: the status alone speaks
   }
-  const codes = { 401: "token-needed", 403: "forbidden", 404: "not-found", 413: "too-large", 429: "rate-limited", 503: "queue-full" };
+  const codes = { 401: "unauthorized", 403: "cross-site", 404: "not-found", 413: "too-large", 429: "too-many-requests", 503: "queue-full" };
   const problem = new Problem(said.code ?? codes[status] ?? "internal", said.detail, said.what_to_do, retry);
-  if (problem.code === "token-needed") whenTokenNeeded();
+  if (problem.code === "unauthorized") whenTokenNeeded();
   return problem;
 }
 

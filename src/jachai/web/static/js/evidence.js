@@ -5,8 +5,10 @@ import { h, svg } from "./dom.js";
 import { named, num, t } from "./language.js";
 
 const LEFT = 12;
-const RIGHT = 588;
+const [WIDE, NARROW] = [600, 320];
 const PICTURE = 260;
+const MOST_FINDINGS = 9;
+const CANDIDATES = 3;
 const CLOSE_MM = 90;
 
 /** The evidence of one result; fills itself when its data have come. */
@@ -25,25 +27,26 @@ function cues(evidence, result) {
   const found = result.findings.length > 0;
   const values = evidence.cues.flatMap((cue) => [...Object.values(cue.scan_quantiles), ...cue.z_at_findings]).filter(Number.isFinite);
   const [low, high] = [Math.min(-3, ...values), Math.max(3, ...values)];
-  const x = (z) => LEFT + ((RIGHT - LEFT) * (z - low)) / (high - low);
+  const width = matchMedia("(max-width: 620px)").matches ? NARROW : WIDE;
+  const x = (z) => LEFT + ((width - 2 * LEFT) * (z - low)) / (high - low);
   return h(
     "div",
     {},
-    h("p", {}, t(found ? "evidence.what" : "evidence.what.none")),
-    evidence.cues.map((cue) => row(cue, x)),
+    h("p", {}, t(found ? "evidence.what" : "evidence.what.candidates")),
+    evidence.cues.map((cue) => row(cue, x, found, width)),
     h("p", { class: "small soft" }, t("evidence.legend")),
   );
 }
 
-function row(cue, x) {
+function row(cue, x, found, width) {
   const q = cue.scan_quantiles;
   const name = named("cue", cue.name);
-  const beyond = cue.z_at_findings.map((z, n) => [z, n]).filter(([z]) => Number.isFinite(z));
+  const beyond = cue.z_at_findings.map((z, n) => [z, n]).slice(0, found ? MOST_FINDINGS : CANDIDATES).filter(([z]) => Number.isFinite(z));
   const odd = beyond.filter(([z]) => z > q.p99).map(([, n]) => num(n + 1));
-  const words = !beyond.length ? "" : odd.length ? t("evidence.beyond", { places: odd.join(", ") }) : t("evidence.within");
+  const words = !beyond.length || !found ? "" : odd.length ? t("evidence.beyond", { places: odd.join(", ") }) : t("evidence.within");
   const drawing = svg(
     "svg",
-    { viewBox: "0 0 600 46", class: "cue", role: "img", "aria-label": `${name}. ${words}` },
+    { viewBox: `0 0 ${width} 46`, class: "cue", role: "img", "aria-label": [name, words].filter(Boolean).join(". ") },
     svg("line", { x1: x(q.p5), x2: x(q.max), y1: 20, y2: 20, class: "whisker" }),
     svg("rect", { x: x(q.p5), width: Math.max(1, x(q.p95) - x(q.p5)), y: 14, height: 12, class: "middle-90" }),
     svg("rect", { x: x(q.p25), width: Math.max(1, x(q.p75) - x(q.p25)), y: 12, height: 16, class: "middle-50" }),

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { announce, h, icon } from "./dom.js";
 import { bytes, t, when } from "./language.js";
-import { verdictOf } from "./verdict.js";
+import { nameOf, verdictOf } from "./verdict.js";
 
 const TYPING_MS = 250;
 
@@ -44,13 +44,13 @@ export function history(main) {
 
 function row(scan, reload) {
   const state = verdictOf(scan);
-  const remove = h("button", { type: "button", class: "quiet", "aria-label": t("page.history.delete.label", { name: scan.label }) }, t("page.history.delete"));
+  const remove = h("button", { type: "button", class: "quiet", "aria-label": t("page.history.delete.label", { name: nameOf(scan) }) }, t("page.history.delete"));
   const item = h(
     "li",
     { class: "card entry" },
     h("span", { class: `badge ${state.kind}` }, icon(state.icon), h("span", {}, state.words)),
-    h("a", { href: `#/scan/${scan.id}`, class: "path" }, scan.label || t("page.scan.unnamed")),
-    h("span", { class: "soft small" }, `${when(scan.created)} · ${t("page.files", { n: scan.files.count })}, ${bytes(scan.files.bytes)}`),
+    h("a", { href: `#/scan/${scan.id}`, class: "path" }, nameOf(scan)),
+    h("span", { class: "soft small" }, scan.sample ? when(scan.created) : `${when(scan.created)} · ${t("page.files", { n: scan.files.count })}, ${bytes(scan.files.bytes)}`),
     remove,
   );
   remove.addEventListener("click", () => confirm(item, scan, reload));

@@ -75,7 +75,7 @@ function tokenForm() {
       route();
     } catch (problem) {
       wrong.hidden = false;
-      wrong.textContent = problem.code === "token-needed" ? t("error.token-wrong") : problem.words;
+      wrong.textContent = problem.words ?? t("error.internal");
     }
   });
   if (!document.getElementById("token-form")) {

@@ -33,7 +33,7 @@ export class Pane {
   }
 
   get index() {
-    return this.state.center[this.plane.axis];
+    return this.state.center[this.plane.fixed];
   }
 
   /** Draw soon; many calls make one drawing. */
@@ -148,11 +148,11 @@ export class Pane {
 
   boxes(context, ratio) {
     if (!this.state.showBoxes) return;
-    const { right, down, axis, flip_right: flipX, flip_down: flipY, rows, columns } = this.plane;
+    const { right, down, fixed, flip_right: flipX, flip_down: flipY, rows, columns } = this.plane;
     const { x, y, sx, sy } = this.fit;
     context.font = `600 ${13 * ratio}px system-ui, sans-serif`;
     this.state.places.forEach((place, n) => {
-      const [from, to] = place.box_kji[axis];
+      const [from, to] = place.box_kji[fixed];
       if (this.index < from || this.index >= to) return;
       const span = ([low, high], size, flip) => (flip ? [size - high, size - low] : [low, high]);
       const [x0, x1] = span(place.box_kji[right], columns, flipX);
@@ -190,7 +190,7 @@ export class Pane {
     context.lineWidth = 3 * ratio;
     context.strokeStyle = "#000";
     context.fillStyle = "#fff";
-    for (const [letter, x, y, align] of [[left, edge, height / 2, "left"], [right, width - edge, height / 2, "right"], [top, width / 2, 3 * edge, "center"], [bottom, width / 2, height - edge, "center"]]) {
+    for (const [letter, x, y, align] of [[left, edge, height / 2, "left"], [right, width - edge, height / 2, "right"], [top, width / 2, (this.element.classList.contains("main") ? 18 : 38) * ratio, "center"], [bottom, width / 2, height - edge, "center"]]) {
       context.textAlign = align;
       context.strokeText(letter, x, y);
       context.fillText(letter, x, y);

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { h, icon, svg } from "./dom.js";
 import { evidencePanel } from "./evidence.js";
 import { digits, named, num, otherLanguage, language, sentence, t } from "./language.js";
-import { certainty, headline } from "./verdict.js";
+import { certainty, headline, nameOf } from "./verdict.js";
 import { viewer } from "./viewer.js";
 
 const CANDIDATES_SHOWN = 3;
@@ -18,7 +18,7 @@ export function results(main, scan) {
     ends.now();
     ends.now = result(body, scan, scan.results[n]);
   };
-  main.replaceChildren(...[h("h1", { class: "path scan-name" }, scan.label || t("page.scan.unnamed")), several(scan, choose), body].filter(Boolean));
+  main.replaceChildren(...[h("h1", { class: "path scan-name" }, nameOf(scan)), several(scan, choose), body].filter(Boolean));
   if (scan.results.length) choose(gravest(scan.results));
   else body.replaceChildren(h("p", { class: "problem" }, t("verdict.unreadable")));
   return () => ends.now();

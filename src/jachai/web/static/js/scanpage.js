@@ -4,9 +4,10 @@ import * as api from "./api.js";
 import { announce, h, icon } from "./dom.js";
 import { named, num, readyForSentences, sentence, t } from "./language.js";
 import { results } from "./results.js";
+import { nameOf } from "./verdict.js";
 
 const STEPS = ["queued", "reading", "examining", "done"];
-const STEP_OF = { inspecting: "reading", reading: "reading", indexing: "reading", "making the study": "reading", "tampering with a copy": "reading", examining: "examining" };
+const STEP_OF = { examining: "examining" };
 
 /** Show scan `id` in `main`. Returns a function that ends everything it started. */
 export function scanPage(main, id) {
@@ -54,7 +55,7 @@ function ended(scan) {
   return h(
     "section",
     { class: `card ${failed ? "problem" : ""}`, role: failed ? "alert" : null },
-    h("h1", { class: "path" }, scan.label),
+    h("h1", { class: "path" }, nameOf(scan)),
     h("p", { class: "big" }, t(`page.ended.${scan.state}`)),
     detail ? h("p", {}, detail) : null,
     failed ? h("p", {}, t("page.ended.failed.meaning")) : null,
@@ -72,7 +73,7 @@ function progress(main, scan, onEnd) {
     h(
       "section",
       { class: "card progress" },
-      h("h1", { class: "path" }, icon("working"), scan.label || t("page.scan.unnamed")),
+      h("h1", { class: "path" }, icon("working"), nameOf(scan)),
       words,
       h("div", { class: "row" }, bar),
       h("ol", { class: "steps" }, [...steps.values()]),
@@ -84,7 +85,7 @@ function progress(main, scan, onEnd) {
   let said = "";
   const update = ({ state, stage, fraction, position }) => {
     trouble.hidden = true;
-    const at = state === "queued" ? "queued" : (STEP_OF[stage] ?? "examining");
+    const at = state === "queued" ? "queued" : (STEP_OF[stage] ?? "reading");
     for (const [name, item] of steps) {
       const where = STEPS.indexOf(name) - STEPS.indexOf(at);
       item.className = where < 0 ? "past" : where === 0 ? "now" : "";
@@ -93,7 +94,7 @@ function progress(main, scan, onEnd) {
     }
     if (state === "queued") bar.removeAttribute("value");
     else bar.value = fraction ?? 0;
-    const sentenceNow = state === "queued" ? waiting(position) : named("stage", stage);
+    const sentenceNow = state === "queued" ? waiting(position) : named("stage", stage || "starting");
     if (sentenceNow !== said) words.textContent = said = sentenceNow;
     bar.setAttribute("aria-valuetext", state === "queued" ? sentenceNow : `${num(Math.round(100 * (fraction ?? 0)))} %`);
   };

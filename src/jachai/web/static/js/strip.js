@@ -9,7 +9,7 @@ const WIDTH = 1000;
 const HEIGHT = 80;
 
 /** {element, at(slice), stop}. */
-export function strip(base, volume, state, onSlice) {
+export function strip(base, plane, volume, state, onSlice) {
   const scores = volume.slice_scores;
   if (scores.length < 2) return { element: h("div", {}), at: () => {}, stop: () => {} };
   const x = (k) => (WIDTH * (k + 0.5)) / scores.length;
@@ -38,7 +38,7 @@ export function strip(base, volume, state, onSlice) {
     jump(event);
   });
   drawing.addEventListener("pointermove", (event) => event.buttons && jump(event));
-  const thumbnails = peaks(scores, state.found).map((k) => thumbnail(base, k, scores[k], onSlice));
+  const thumbnails = peaks(scores, state.found).map((k) => thumbnail(`${base}/slices/${plane}/${k}.png`, k, scores[k], onSlice));
   const element = h(
     "div",
     { class: "overview" },
@@ -64,8 +64,8 @@ function peaks(scores, found) {
   return chosen;
 }
 
-function thumbnail(base, k, score, onSlice) {
-  const picture = h("img", { src: api.url(`${base}/slices/axial/${k}.png`), alt: "", loading: "lazy", width: "96", height: "96" });
+function thumbnail(path, k, score, onSlice) {
+  const picture = h("img", { src: api.url(path), alt: "", width: "96", height: "96" });
   const words = t("strip.thumbnail", { slice: k + 1, score });
   return h("button", { type: "button", class: "thumbnail", "data-slice": k, "aria-label": words, onclick: () => onSlice(k) }, picture, h("span", { class: score > 0.5 ? "hot" : "" }, num(k + 1), " · ", num(score, 2)));
 }

@@ -9,13 +9,6 @@ import { Slices } from "./slices.js";
 import { strip } from "./strip.js";
 
 const PRESETS = { lung: [-600, 1500], soft: [40, 400], bone: [480, 2500], brain: [40, 80] };
-const ORDER = ["axial", "coronal", "sagittal"];
-const ASSUMED = {
-  axial: { axis: 0, down: 1, right: 2, flip_down: false, flip_right: false, letters: null },
-  coronal: { axis: 1, down: 0, right: 2, flip_down: false, flip_right: false, letters: null },
-  sagittal: { axis: 2, down: 0, right: 1, flip_down: false, flip_right: false, letters: null },
-};
-const FEW_SLICES = 8;
 const FIRST_OPACITY = 0.6;
 const LUNG_LIKE_HU = -300;
 const CANDIDATES_SHOWN = 3;
@@ -51,7 +44,7 @@ export function viewer(base, result) {
   const wish = {
     slice(pane, index) {
       const before = pane.index;
-      state.center[pane.plane.axis] = index;
+      state.center[pane.plane.fixed] = index;
       if (index !== before) look(pane, index > before ? 1 : -1);
     },
     center(center, pane) {
@@ -86,17 +79,17 @@ export function viewer(base, result) {
   }
 
   function open(volume) {
-    const names = ORDER.filter((name) => volume.planes[name] && (name === "axial" || volume.shape_kji[0] >= FEW_SLICES) && volume.planes[name].count > 0);
-    const planes = Object.fromEntries(names.map((name) => [name, { ...ASSUMED[name], ...volume.planes[name] }]));
+    const planes = Object.fromEntries(Object.entries(volume.planes).map(([name, plane]) => [name, { ...plane, pixel_mm: plane.pixel_mm ?? [1, 1] }]));
+    const names = Object.keys(planes).sort((a, b) => planes[a].fixed - planes[b].fixed);
     state.valueWords = (value) => (volume.has_hu ? t("viewer.hu", { value: num(Math.round(value)) }) : t("viewer.value", { value: num(value, Number.isInteger(value) ? 0 : 1) }));
     const arrived = (name) => panes.find((pane) => pane.name === name)?.draw();
     const missing = (name, index, problem) => {
-      if (state.center[planes[name].axis] !== index) return;
+      if (state.center[planes[name].fixed] !== index) return;
       notice.hidden = false;
       notice.textContent = t("viewer.problem", { why: problem.words ?? "" });
     };
     slices = new Slices(base, planes, true, (name, index) => {
-      if (waiting && name === "axial" && slices.slice("axial", state.center[0])) fitWindow(volume);
+      if (waiting && slices.slice(names[0], state.center[0])) fitWindow(volume);
       arrived(name);
     }, missing);
     panes = names.map((name) => new Pane(name, planes[name], state, slices, wish));
@@ -106,7 +99,7 @@ export function viewer(base, result) {
     shown = controlsOf(state, volume, { redraw, wish, panes: () => panes });
     controls.replaceChildren(...shown.elements);
     waiting = true;
-    overview = strip(base, volume, state, (k) => wish.slice(panes[0], k));
+    overview = strip(base, names[0], volume, state, (k) => wish.slice(panes[0], k));
     below.replaceChildren(legend(), overview.element, help());
     overview.at(state.center[0]);
     look(panes[0], 1);
@@ -120,7 +113,7 @@ export function viewer(base, result) {
       wish.window((low + high) / 2, high - low || 1);
       return;
     }
-    const around = surroundings(slices.slice("axial", state.center[0]), panes[0]);
+    const around = surroundings(slices.slice(panes[0].name, state.center[0]), panes[0]);
     wish.window(...PRESETS[around < LUNG_LIKE_HU ? "lung" : "soft"]);
   }
 

@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from jachai import __version__
 from jachai.cli_dataset import dataset_commands
+from jachai.cli_ledger import ledger_commands
 from jachai.cli_painter import painter_commands
 from jachai.cli_serve import add_serve, run_demo_page
 from jachai.cli_simulate import add_simulate
@@ -303,6 +304,7 @@ app.add_typer(dataset_commands(_progress_bar), name="dataset")
 add_simulate(app, _progress_bar)
 add_serve(app)
 app.add_typer(painter_commands(_progress_bar), name="painter")
+app.add_typer(ledger_commands(_progress_bar), name="ledger")
 
 
 if __name__ == "__main__":

@@ -249,20 +249,23 @@ _idle_lock = threading.Lock()
 
 
 @contextmanager
-def borrowed(limits: Limits) -> Iterator[Confined]:
-    """A confined child for one PATH: an idle one with the same limits, or a new one. It is kept for the next PATH."""
+def borrowed(limits: Limits, tasks_module: str = TASKS_MODULE) -> Iterator[Confined]:
+    """A confined child for one PATH: an idle one with the same limits, or a new one. It is kept for the next PATH.
+
+    tasks_module: what it can be asked to do (`io.tasks`); one idle child is kept for each.
+    """
     with _idle_lock:
-        fitting = [child for child in _idle if child.limits == limits and child._tasks_module == TASKS_MODULE]
+        fitting = [child for child in _idle if child.limits == limits and child._tasks_module == tasks_module]
         if fitting:
             _idle.remove(fitting[0])
-    child = fitting[0] if fitting else Confined(limits)
+    child = fitting[0] if fitting else Confined(limits, tasks_module)
     try:
         yield child
     except BaseException:
         child.close()  # it may be in the midst of an answer
         raise
     with _idle_lock:
-        keep = not _idle and child.requests < RETIRE_AFTER
+        keep = child.requests < RETIRE_AFTER and all(other._tasks_module != tasks_module for other in _idle)
         if keep:
             _idle.append(child)
     if not keep:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -71,9 +71,14 @@ class OpenFile:
 def open_file(path: Path) -> OpenFile:
     """Parse a file and check that it is a CT or MR image whose sizes agree. Raises an Unreadable error."""
     with path.open("rb") as file:
-        head = file.read(1024)
-    _check_deflate(path, head)
-    data_set = _parse(path, head)
+        return open_stream(file)
+
+
+def open_stream(file: BinaryIO) -> OpenFile:
+    """The same of a file that is open, or of its bytes in memory."""
+    head = file.read(1024)
+    _check_deflate(file, head)
+    data_set = _parse(file, head)
     notes = _file_notes(data_set, head)
     modality, modality_notes = modality_of(data_set)
     _check_nesting(data_set, 0)
@@ -96,17 +101,17 @@ def referenced_files(path: Path) -> list[list[str]]:
     Raises NotAnImage if the file is no index.
     """
     with path.open("rb") as file:
-        head = file.read(1024)
-    records = _parse(path, head).get("DirectoryRecordSequence")
+        records = _parse(file, file.read(1024)).get("DirectoryRecordSequence")
     if records is None:
         raise NotAnImage("It is not an index of DICOM files.")
     names = [record.get("ReferencedFileID") for record in records]
     return [[str(part) for part in ([name] if isinstance(name, str) else name)] for name in names if name]
 
 
-def _parse(path: Path, head: bytes) -> Dataset:
+def _parse(file: BinaryIO, head: bytes) -> Dataset:
+    file.seek(0)
     try:
-        return pydicom.dcmread(path, force=head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] != MAGIC)
+        return pydicom.dcmread(file, force=head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] != MAGIC)
     except InvalidDicomError as error:
         raise NotAnImage("It is not a DICOM file.") from error
 
@@ -148,18 +153,17 @@ def _raw_text(data_set: Dataset, element: int) -> str:
     return (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip()
 
 
-def _check_deflate(path: Path, head: bytes) -> None:
+def _check_deflate(file: BinaryIO, head: bytes) -> None:
     """Inflate without keeping, to see how much it is. Raises LimitExceeded or Damaged."""
     if uid.DeflatedExplicitVRLittleEndian.encode() not in head or head[132:136] != b"\x02\x00\x00\x00":
         return
     start = PREAMBLE_BYTES + 4 + 12 + int.from_bytes(head[140:144], "little")
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with path.open("rb") as file:
-        file.seek(start)
-        while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(2**18)):
-            total += len(inflater.decompress(chunk, 2**22))
-            if total > MAX_INFLATED_BYTES:
-                raise LimitExceeded("It unpacks to more than 512 MiB: a deflate bomb, or too large to read.")
+    file.seek(start)
+    while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(2**18)):
+        total += len(inflater.decompress(chunk, 2**22))
+        if total > MAX_INFLATED_BYTES:
+            raise LimitExceeded("It unpacks to more than 512 MiB: a deflate bomb, or too large to read.")
     if not inflater.eof:
         raise Damaged("The deflated part of the file ends early.", COPY_AGAIN)
 

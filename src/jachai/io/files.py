@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from jachai.io.discovery import Refusal, Source, discover, shown_path
 from jachai.io.sandbox import SharedVoxels
 from jachai.io.series import File, Stack, geometry_warnings, stacks_of
 
-__all__ = ["Limits", "Refusal", "read"]
+__all__ = ["Limits", "Refusal", "opened_sources", "read"]
 
 DICOMDIR = "DICOMDIR"
 ZIP_ENDING = ".zip"
@@ -53,6 +53,17 @@ def read(
     """
     with borrowed(limits) as child, ExitStack() as stack:
         yield from _Reading(Path(path), child, limits, modality, progress).run(stack)
+
+
+@contextmanager
+def opened_sources(path: str | Path, limits: Limits = Limits()) -> Iterator[tuple[list[Source], list[Refusal]]]:  # noqa: B008 frozen
+    """The files at or below one PATH (folder, zip, DICOMDIR) as `read` finds them, for readers of their own.
+
+    Members of an archive are unpacked into a private folder that goes away with the context. Raises an Unreadable error
+    that concerns the PATH as a whole.
+    """
+    with borrowed(limits) as child, ExitStack() as stack:
+        yield _Reading(Path(path), child, limits, None, silent)._sources(stack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 
 from jachai import __version__
 from jachai.cli_dataset import dataset_commands
-from jachai.cli_ledger import ledger_commands
+from jachai.cli_ledger import ledger_commands, show_ledger_demo
 from jachai.cli_painter import painter_commands
 from jachai.cli_serve import add_serve, run_demo_page
 from jachai.cli_simulate import add_simulate
@@ -183,12 +183,15 @@ def demo(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; default: a new temporary folder.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Show them on the page of `jachai serve`, until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page.")] = 8321,
+    ledger: Annotated[bool, typer.Option("--ledger", help="Record a study, meet it again in eight ways.")] = False,
 ) -> Job:
-    """Make an intact and a tampered study, and examine both."""
+    """Make an intact and a tampered study, and examine both; or show what the ledger sees."""
 
     def job() -> int:
         if web:
             return run_demo_page(port)
+        if ledger:
+            return show_ledger_demo(out, _progress_bar)
         from jachai.service.demo import run_demo
 
         with _progress_bar() as progress:

@@ -281,3 +281,20 @@ def _show_audit(wrong: Sequence[str], looked_at: str, witnessed: bool) -> None:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def show_ledger_demo(out: Path | None, progress_bar: ProgressBar) -> int:
+    """Run `jachai demo --ledger`, print each answer, and say where the page with the pictures is."""
+    from jachai.service.ledger_demo import run_ledger_demo
+
+    with progress_bar() as progress:
+        shown = run_ledger_demo(out, progress)
+    for meeting, verified in shown.verified:
+        [answer] = verified.answers
+        sys.stdout.write(f"{meeting.title}\n  {answer.answer.value}\n")
+        for sentence in answer.sentences():
+            sys.stdout.write(f"  {sentence}.\n")
+    sys.stdout.write(f"Written: {shown.page}\n")
+    if not shown.as_expected:
+        sys.stderr.write("jachai: The demo did not turn out as it should.\n")
+    return SAME if shown.as_expected else CANNOT_SAY

@@ -23,10 +23,11 @@ MAX_DIFFERENCES = 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Difference:
-    """One slice, before and after, (rows, columns) in HU or the units of MR. region: the place it shows."""
+    """One slice, before and after, (rows, columns) in HU or the units of MR. box_ji: the place it shows; largest: |Δ|."""
 
     k: int
-    region: Region
+    box_ji: tuple[tuple[int, int], tuple[int, int]]
+    largest: float
     before: Voxels
     after: Voxels
 
@@ -46,13 +47,36 @@ def refined(comparison: Comparison, originals: Mapping[bytes, Path]) -> Refined:
     slices = Slices(comparison.matching.recorded)
     pairs = {k: (pair, n) for pair in comparison.changed_pairs() for n, k in enumerate(slices.of(pair[0]))}
     before_after = _BeforeAfter(originals)
-    regions, differences = [], []
+    regions: list[Region] = []
+    differences: list[Difference] = []
     for region in comparison.answer.regions:
         exact = _exact(region, pairs, before_after, slices)
-        regions.append(region if exact is None else exact.region)
+        regions.append(region if exact is None else exact[0])
         if exact is not None and len(differences) < MAX_DIFFERENCES:
-            differences.append(exact)
-    return Refined(replace(comparison.answer, regions=tuple(regions)), tuple(differences))
+            differences.append(exact[1])
+    answer = replace(comparison.answer, regions=tuple(regions))
+    return Refined(answer, tuple(differences)) if regions else _everywhere(answer, comparison, before_after)
+
+
+def _everywhere(answer: SeriesAnswer, comparison: Comparison, frames: _BeforeAfter) -> Refined:
+    """Where values changed everywhere (compression, rescale): the middle slice of those that were compared."""
+    assert comparison.matching is not None
+    if answer.bound is None and not answer.geometry:
+        return Refined(answer)
+    slices = Slices(comparison.matching.recorded)
+    pairs = sorted(comparison.matching.pairs, key=lambda pair: slices.of(pair[0])[0])
+    middle = pairs[len(pairs) // 2]
+    both = frames.of(middle)
+    if both is None:
+        return Refined(answer)
+    before, after = both[0][0], both[1][0]
+    largest = float(np.abs(after.astype(np.float64) - before).max())
+    if not largest:
+        return Refined(answer)
+    k = slices.of(middle[0])[0]
+    note = f"In slice {k + 1}, the middle one, the largest difference of a voxel is {largest:g}."
+    shown = Difference(k, ((0, before.shape[0]), (0, before.shape[1])), largest, before, after)
+    return Refined(replace(answer, notes=(*answer.notes, note)), (shown,))
 
 
 class _BeforeAfter:
@@ -79,7 +103,7 @@ class _BeforeAfter:
 
 def _exact(
     region: Region, pairs: Mapping[int, tuple[Pair, int]], frames: _BeforeAfter, slices: Slices
-) -> Difference | None:
+) -> tuple[Region, Difference] | None:
     """The region drawn tight round the voxels that changed in it, and its slice with the largest change."""
     (k0, k1), (j0, j1), (i0, i1) = region.box_kji
     edges: list[tuple[int, int, int, int, int]] = []
@@ -106,7 +130,7 @@ def _exact(
         (int(table[:, 3].min()), int(table[:, 4].max())),
     )
     tight = Region(box, slices.box_mm(box), region.blocks, True, largest)
-    return Difference(shown[0], tight, shown[1], shown[2])
+    return tight, Difference(shown[0], (box[1], box[2]), largest, shown[1], shown[2])
 
 
 def write_pictures(differences: Sequence[Difference], folder: Path) -> list[Path]:
@@ -126,5 +150,4 @@ def write_pictures(differences: Sequence[Difference], folder: Path) -> list[Path
 
 def picture(difference: Difference) -> bytes:
     """A PNG: the slice before, after, and the change, with the place marked."""
-    _, (j0, j1), (i0, i1) = difference.region.box_kji
-    return difference_png(difference.before, difference.after, ((j0, j1), (i0, i1)))
+    return difference_png(difference.before, difference.after, difference.box_ji)

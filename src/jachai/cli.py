@@ -155,16 +155,22 @@ def scan(
         ModalityChoice | None,
         typer.Option(help="What NIfTI, MetaImage and pictures are taken for.", case_sensitive=False),
     ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option("--ledger", metavar="DIR", help="Ask this ledger too; default: the user's, if any.")
+    ] = None,
+    no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Ask no ledger and log nothing.")] = False,
 ) -> Job:
     """Examine scans: tampered or not, where, and how surely."""
 
     def job() -> int:
         from jachai.core.volume import Modality
         from jachai.service.delivery import Wanted, json_line, scan_and_deliver
+        from jachai.service.ledger import ledger_for_scan
         from jachai.service.use_cases import ScanRequest
 
         taken_for = None if modality is None else Modality(modality.value)
-        request = ScanRequest(tuple(paths), model, taken_for, jobs, language=language.value)
+        asked = None if no_ledger else ledger_for_scan(ledger)
+        request = ScanRequest(tuple(paths), model, taken_for, jobs, language=language.value, ledger=asked)
         to_stdout = json == "-"
         wanted = Wanted(None if json is None or to_stdout else Path(json), heatmap, report)
         with _progress_bar() as progress:
@@ -258,7 +264,8 @@ def _status(results: Iterable[ScanResult]) -> int:
     from jachai.core.finding import Verdict
 
     results = list(results)
-    if any(result.verdict is Verdict.TAMPERED for result in results):
+    ledgers = [result.ledger for result in results if result.ledger is not None]
+    if any(result.verdict is Verdict.TAMPERED for result in results) or any(said["alarm"] for said in ledgers):
         return TAMPERED
     if any(result.verdict is not Verdict.NO_SIGN or not result.complete for result in results):
         return NOT_EXAMINED

@@ -108,7 +108,8 @@ class ScanResult:
 
     score: 0–1, higher = more suspicious, None where not examined. p_value: None where uncalibrated. `findings` lie above
     the threshold, `candidates` are the best ten always. `refused` maps path → reason; `complete` is False if one
-    of them may hold a part of a scan (an index, a localizer, a report or a text file does not).
+    of them may hold a part of a scan (an index, a localizer, a report or a text file does not). ledger: what the ledger
+    says of it, as JSON (`ledger.answer.SeriesAnswer.to_json`), None where none was asked.
     """
 
     input: str
@@ -128,6 +129,7 @@ class ScanResult:
     refused: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
     warnings: tuple[str, ...] = ()
+    ledger: Mapping[str, Any] | None = None
     seconds: float = 0.0
     peak_mb: float = 0.0
 
@@ -148,7 +150,7 @@ class ScanResult:
             "findings": [finding.to_json() for finding in self.findings],
             "candidates": [candidate.to_json() for candidate in self.candidates],
             "nodules": None,
-            "ledger": None,
+            "ledger": None if self.ledger is None else dict(self.ledger),
             "notes": list(self.notes),
             "refused": dict(self.refused),
             "complete": self.complete,

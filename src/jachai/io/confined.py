@@ -249,11 +249,12 @@ _idle_lock = threading.Lock()
 
 
 @contextmanager
-def borrowed(limits: Limits, tasks_module: str = TASKS_MODULE) -> Iterator[Confined]:
+def borrowed(limits: Limits, tasks_module: str | None = None) -> Iterator[Confined]:
     """A confined child for one PATH: an idle one with the same limits, or a new one. It is kept for the next PATH.
 
-    tasks_module: what it can be asked to do (`io.tasks`); one idle child is kept for each.
+    tasks_module: what it can be asked to do (`io.tasks` if None); one idle child is kept for each.
     """
+    tasks_module = tasks_module or TASKS_MODULE
     with _idle_lock:
         fitting = [child for child in _idle if child.limits == limits and child._tasks_module == tasks_module]
         if fitting:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -56,6 +57,7 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
         for result in results
         if result.verdict in (Verdict.INCONCLUSIVE, Verdict.UNREADABLE)
     ]
+    lines += [_ledger_line(result.input, result.ledger) for result in results if result.ledger is not None]
     left_out = {(result.input, path) for result in results for path in result.refused if result.shape_kji is not None}
     if left_out:
         lines.append(Text(f"{len(left_out)} file(s) left out: --json or --report say which and why."))
@@ -63,6 +65,13 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
         if any(result.verdict is verdict for result in results):
             lines.append(Text(f"{wording.verdict(verdict)} {wording.next_step(verdict)}", style=STYLES[verdict]))
     return lines
+
+
+def _ledger_line(name: str, said: Mapping[str, Any]) -> Text:
+    """What the ledger says of one result: red for an alarm, green only where it shows what was recorded."""
+    same = said["answer"] in ("identical", "same-pixels")
+    style = "bold red" if said["alarm"] else "green" if same else "yellow"
+    return Text(f"{printable(name)}: ledger: {said['answer']}. {printable(said['words'])}", style=style)
 
 
 def checks_table(rows: Sequence[tuple[str, str, str, str]]) -> Table:

@@ -39,6 +39,16 @@ def ledger_folder(given: Path | None = None) -> Path:
     return given or Path(os.environ.get(FOLDER_VARIABLE) or home() / "ledger")
 
 
+def ledger_for_scan(given: Path | None) -> Path | None:
+    """The ledger that a scan asks: the one given, else the user's own if there is one. Raises UsageError if the given is none."""
+    folder = ledger_folder(given)
+    if exists(folder):
+        return folder
+    if given is not None:
+        raise UsageError(f"There is no ledger in {str(given)!r}.", "Make one with `jachai ledger add`.")
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where instances came from: application entity title and address of a peer; None for files."""

@@ -24,6 +24,7 @@ from jachai.io.writer import write_map_nifti
 from jachai.report.catalogue import DEFAULT
 from jachai.report.html import Chapter, chapter
 from jachai.scan.scanner import examine
+from jachai.service.ledger_scan import logged, with_answers
 from jachai.service.memory import peak_mb
 
 
@@ -33,7 +34,8 @@ class ScanRequest:
 
     paths: as the user gave them; each is examined on its own. model: a name of the table of detectors, None for the
     default. modality: what pictures and files that do not say are taken for. jobs: worker processes (1: this one).
-    chapters: make the report's chapter of each volume, in `language`. heatmaps: an existing folder for the heat maps, None for none.
+    chapters: make the report's chapter of each volume, in `language`. heatmaps: an existing folder for the heat maps, None
+    for none. ledger: the folder of a ledger that is asked about each series and logs each result, None for none.
     """
 
     paths: tuple[str, ...]
@@ -43,6 +45,7 @@ class ScanRequest:
     chapters: bool = False
     language: str = DEFAULT
     heatmaps: Path | None = None
+    ledger: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,9 @@ def scan_paths(request: ScanRequest, progress: Progress = silent) -> Iterator[Ou
     Raises UsageError or ModelError at once if the model cannot be loaded; bad files raise nothing.
     """
     detector = load(request.model)
-    if request.jobs > 1 and len(request.paths) > 1:
-        return _in_parallel(request, progress)
-    return _one_by_one(request, detector, progress)
+    parallel = request.jobs > 1 and len(request.paths) > 1
+    outcomes = _in_parallel(request, progress) if parallel else _one_by_one(request, detector, progress)
+    return outcomes if request.ledger is None else logged(outcomes, detector.identity, request.ledger)
 
 
 def _one_by_one(request: ScanRequest, detector: Detector, progress: Progress) -> Iterator[Outcome]:
@@ -97,9 +100,11 @@ def _outcomes_of(path: str, detector: Detector, request: ScanRequest, progress: 
         refused[path], complete = str(error), False
     if not outcomes:
         return [Outcome(_unreadable(path, detector, refused, time.perf_counter() - began))]
-    return [
-        replace(outcome, result=replace(outcome.result, refused=refused, complete=complete)) for outcome in outcomes
-    ]
+    results = [replace(outcome.result, refused=refused, complete=complete) for outcome in outcomes]
+    if request.ledger is not None:
+        progress("asking the ledger", 0.0)
+        results = with_answers(results, path, request.ledger)
+    return [replace(outcome, result=result) for outcome, result in zip(outcomes, results, strict=True)]
 
 
 def _outcome(path: str, examination: Examination, request: ScanRequest, seconds: float) -> Outcome:

@@ -21,9 +21,11 @@ from typer.exceptions import TyperException
 from jachai import __version__
 from jachai.cli_dataset import dataset_commands
 from jachai.cli_ledger import ledger_commands, show_ledger_demo
+from jachai.cli_models import models_commands
 from jachai.cli_painter import painter_commands
 from jachai.cli_serve import add_serve, run_demo_page
 from jachai.cli_simulate import add_simulate
+from jachai.cli_train import add_train
 from jachai.core.errors import JachaiError, UsageError
 
 if TYPE_CHECKING:  # numpy and all that follows are loaded when a command runs, not when help is shown
@@ -315,6 +317,8 @@ add_simulate(app, _progress_bar)
 add_serve(app)
 app.add_typer(painter_commands(_progress_bar), name="painter")
 app.add_typer(ledger_commands(_progress_bar), name="ledger")
+add_train(app, _progress_bar)
+app.add_typer(models_commands(), name="models")
 
 
 if __name__ == "__main__":

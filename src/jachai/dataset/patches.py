@@ -40,6 +40,10 @@ FEW = 12
 """With fewer candidates in the same tissue, other tissue is taken."""
 OTHER_TISSUE = 3.0
 """What a step to another tissue costs, in units of SCALES."""
+POOL = 12
+"""`matched_places` draws from so many of the best rows per place wanted."""
+APART_MM = 10.0
+"""Places that are drawn for one and the same entry lie so far from each other."""
 FLAT = 3
 """Up to so many slices, the target is that of the middle one, and slices beyond the ends are mirrored."""
 
@@ -131,19 +135,7 @@ class Patches:
         return Place(entry, _voxel(row), 0, row[3:])
 
     def _clear(self, entry: Entry, stored: Stored) -> Table:
-        """Places far from everything that was done to this scan, also in its slices that lie in other files."""
-        table = stored.places
-        keep = np.ones(len(table), dtype=bool)
-        for other in self._labelled[entry.scan]:
-            if other.place_kji is None:
-                continue
-            apart = (table[:, :3] - np.array(other.place_kji, dtype=np.float32)) * np.array(stored.spacing_mm)
-            across = _slices_apart_mm(entry, other)
-            if across is not None:
-                apart[:, 0] = across
-            near = (np.abs(apart[:, 0]) <= CLEAR_SLICES_MM) & (np.hypot(apart[:, 1], apart[:, 2]) < self.plan.clear_mm)
-            keep &= ~near
-        return table[keep]
+        return _clear(entry, self._labelled[entry.scan], stored, self.plan.clear_mm)
 
     def _target(self, place: Place, stored: Stored, window: _Window) -> Target:
         """What of the window was changed."""
@@ -176,6 +168,51 @@ def _by_patient(entries: Sequence[Entry]) -> list[list[Entry]]:
     return list(groups.values())
 
 
+def matched_places(
+    entry: Entry,
+    scan: Sequence[Entry],
+    stored: Stored,
+    plan: PatchPlan,
+    rng: np.random.Generator,
+    count: int,
+    like: Table | None = None,
+) -> list[Place]:
+    """Up to `count` different places of an image that lie like the place of the entry (or as `like` says), away from all
+    labelled places of its scan. Fewer where there are none. stored: its voxels are not looked at."""
+    if like is None:
+        assert entry.place_kji is not None
+        like = features_of(stored.maps, entry.place_kji, stored.shape)
+    left = _clear(entry, scan, stored, plan.clear_mm)
+    if plan.matched and len(left):
+        cost = _unlikeness(left, like)
+        order = np.argsort(cost, kind="stable")[: POOL * count]
+        left = left[order[np.isfinite(cost[order])]]
+    found: list[Place] = []
+    for row in left[rng.permutation(len(left))]:
+        apart = [(row[:3] - np.array(one.kji)) * np.array(stored.spacing_mm) for one in found]
+        if all(float(np.linalg.norm(one)) >= APART_MM for one in apart):
+            found.append(Place(entry, _voxel(row), 0, row[3:]))
+        if len(found) == count:
+            break
+    return found
+
+
+def _clear(entry: Entry, scan: Sequence[Entry], stored: Stored, clear_mm: float) -> Table:
+    """Places far from everything that was done to this scan, also in its slices that lie in other files."""
+    table = stored.places
+    keep = np.ones(len(table), dtype=bool)
+    for other in scan:
+        if other.place_kji is None:
+            continue
+        apart = (table[:, :3] - np.array(other.place_kji, dtype=np.float32)) * np.array(stored.spacing_mm)
+        across = _slices_apart_mm(entry, other)
+        if across is not None:
+            apart[:, 0] = across
+        near = (np.abs(apart[:, 0]) <= CLEAR_SLICES_MM) & (np.hypot(apart[:, 1], apart[:, 2]) < clear_mm)
+        keep &= ~near
+    return table[keep]
+
+
 def _slices_apart_mm(entry: Entry, other: Entry) -> float | None:
     """Between two single slices of one scan that lie in files of their own; None if they lie in one volume."""
     if entry.path == other.path or entry.slice is None or other.slice is None:
@@ -193,16 +230,19 @@ def _anywhere(table: Table, rng: np.random.Generator) -> Table:
 
 def _matching(table: Table, wanted: Table, rng: np.random.Generator) -> Table:
     """A row by chance among those that lie most like `wanted`."""
-    same = table[:, 3] == wanted[0]
-    cost = np.zeros(len(table), dtype=np.float32)
-    if np.count_nonzero(same) >= FEW:
-        table, cost = table[same], cost[same]
-    else:
-        cost = OTHER_TISSUE * np.abs(table[:, 3] - wanted[0])
-    for n, name in enumerate(FEATURES[1:], 1):
-        cost += np.abs(table[:, 3 + n] - wanted[n]) / np.float32(SCALES[name])
+    cost = _unlikeness(table, wanted)
     best = np.argpartition(cost, NEAREST)[:NEAREST] if len(cost) > NEAREST else np.arange(len(cost))
     return np.asarray(table[best[int(rng.integers(len(best)))]])
+
+
+def _unlikeness(table: Table, wanted: Table) -> npt.NDArray[np.float32]:
+    """Of each row: 0 where it lies just as `wanted`; infinite in other tissue, unless there is too little of the same."""
+    same = table[:, 3] == wanted[0]
+    few = np.count_nonzero(same) < FEW
+    cost = np.asarray(OTHER_TISSUE * np.abs(table[:, 3] - wanted[0]) if few else np.where(same, 0, np.inf), np.float32)
+    for n, name in enumerate(FEATURES[1:], 1):
+        cost += np.abs(table[:, 3 + n] - wanted[n]) / np.float32(SCALES[name])
+    return cost
 
 
 def _voxel(row: Table) -> Index:

@@ -5,6 +5,7 @@ What the network is shown is named in its card (`inputs`) and made here, so that
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from jachai.core.errors import ModelError
 from jachai.core.finding import ModelIdentity
 from jachai.core.volume import Modality, Volume
-from jachai.detectors.bundle import CLASSES, Bundle, find_bundle, session
+from jachai.detectors.bundle import CLASSES, Bundle, Card, find_bundle, session
+from jachai.forensics.regionfeatures import feature_names, region_features
 from jachai.forensics.regionpatches import CHANNELS, Place, SliceViews, deep_patches, flat_patches
 
 Probabilities = npt.NDArray[np.float32]
@@ -81,7 +83,34 @@ def _patch_input(told: Mapping[str, Any]) -> Maker:
     return PatchInput(side, tuple(channels), told["kind"] == "cube")
 
 
-INPUTS: dict[str, Callable[[Mapping[str, Any]], Maker]] = {"square": _patch_input, "cube": _patch_input}
+@dataclass(frozen=True, slots=True)
+class MeasuredInput:
+    """The measurements of `forensics.regionfeatures`."""
+
+    def __call__(self, views: SliceViews, places: Sequence[Place]) -> npt.NDArray[np.float32]:
+        """(n, measurements)."""
+        return region_features(views, places)
+
+    def told(self) -> dict[str, Any]:
+        """As it stands in a card."""
+        return {"kind": "measurements", "count": len(feature_names()), "digest": _digest(feature_names())}
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _measured_input(told: Mapping[str, Any]) -> Maker:
+    if told != MeasuredInput().told():
+        raise ModelError("The card names measurements that this version does not make.", "Train the model again.")
+    return MeasuredInput()
+
+
+INPUTS: dict[str, Callable[[Mapping[str, Any]], Maker]] = {
+    "square": _patch_input,
+    "cube": _patch_input,
+    "measurements": _measured_input,
+}
 """Kind of input in a card → what makes it."""
 
 
@@ -91,6 +120,8 @@ class OnnxRegion:
 
     bundle: Bundle
     maker: Maker
+    scale: float = 1.0
+    shift: float = 0.0
 
     @property
     def identity(self) -> ModelIdentity:
@@ -110,7 +141,7 @@ class OnnxRegion:
         out = np.asarray(out, dtype=np.float32)
         if out.shape != (len(seen), len(self.bundle.card.classes)) or not np.isfinite(out).all():
             raise ModelError(f"The network of '{self.identity.name}' answers with something odd.", "Install it again.")
-        return four_classes(np.clip(out, 0, 1), self.bundle.card.classes)
+        return calibrated(four_classes(np.clip(out, 0, 1), self.bundle.card.classes), self.scale, self.shift)
 
 
 def four_classes(probabilities: npt.NDArray[np.float32], classes: Sequence[str]) -> Probabilities:
@@ -124,6 +155,29 @@ def four_classes(probabilities: npt.NDArray[np.float32], classes: Sequence[str])
     return np.asarray(out / np.maximum(out.sum(axis=1, keepdims=True), 1e-9), dtype=np.float32)
 
 
+def calibrated(probabilities: Probabilities, scale: float, shift: float) -> Probabilities:
+    """The logit of P(altered), scaled and shifted; the classes on either side keep their proportions."""
+    before = np.clip(altered(probabilities).astype(np.float64), 1e-4, 1 - 1e-4)
+    after = 1 / (1 + np.exp(-(scale * np.log(before / (1 - before)) + shift)))
+    out = probabilities.astype(np.float64)
+    for side, share in ((REAL, 1 - after), (ALTERED, after)):
+        total = out[:, side].sum(axis=1, keepdims=True)
+        even = np.full_like(out[:, side], 0.5)
+        out[:, side] = np.where(total > 1e-9, out[:, side] / np.maximum(total, 1e-9), even) * share[:, None]
+    return np.asarray(out, dtype=np.float32)
+
+
+def _calibration_of(card: Card) -> tuple[float, float]:
+    told = card.calibration.get("altered", {"scale": 1.0, "shift": 0.0})
+    try:
+        scale, shift = float(told["scale"]), float(told["shift"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"The calibration of '{card.name}' cannot be read.", "Install it again.") from error
+    if not scale > 0:
+        raise ModelError(f"The calibration of '{card.name}' turns its answers round.", "Install it again.")
+    return scale, shift
+
+
 def region_model(bundle: Bundle) -> OnnxRegion:
     """The model in a bundle. Raises ModelError where the bundle is none of a region model, or of another version."""
     card = bundle.card
@@ -134,7 +188,7 @@ def region_model(bundle: Bundle) -> OnnxRegion:
     kind = card.inputs.get("kind")
     if kind not in INPUTS:
         raise ModelError(f"'{card.name}' needs an input that this version cannot make.", "Update Jachai.")
-    return OnnxRegion(bundle, INPUTS[kind](card.inputs))
+    return OnnxRegion(bundle, INPUTS[kind](card.inputs), *_calibration_of(card))
 
 
 def load_region(name: str) -> RegionModel:

@@ -6,14 +6,14 @@ Only a few slices are looked at, so that the cost does not grow with the scan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from jachai.core.errors import UsageError
-from jachai.core.volume import Box, Mask, Modality, Volume, Voxels
+from jachai.core.volume import Box, Mask, Modality, Volume
+from jachai.forensics.blobs import Blob, blobs_in
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung, coarse_mean
 from jachai.tamper.attack import Index, Shape, Target, box_around, clipped, cut, slices, spacing_of
 
@@ -31,31 +31,8 @@ VESSEL_SHARE, AIRWAY_SHARE = 0.04, 0.10
 """Tolerated shares of such voxels in the clearance cube."""
 SLAB_MM = 45.0
 """Thickness searched for nodules at a time."""
-BLOB_GRID_MM = 2.0
-"""Grid on which blobs are sought; nodules below 5 mm are missed."""
-BLOB_SIGMAS_MM = (1.8, 3.0, 5.0)
-"""Gaussians whose neighbours are subtracted: blobs of some 5–10 and 10–18 mm."""
-BLOB_CONTRAST_HU = 60.0
-"""Least difference of two such Gaussians at a nodule's middle."""
-LUNG_WALL_HU = -400.0
-BLOB_APART_MM = 12.0
-"""Of two blobs closer than this the better one is kept."""
-ROUNDNESS = 0.5
-"""Smallest over largest curvature of a blob: vessels (0) fail, balls (1) pass."""
-BLOB_ROOM_MM, BLOB_LUNG = 13.0, 0.75
-"""At least this share of the voxels within that distance is lung: not at the hilum, not in the wall."""
 SAME_WALL = 0.08
 """Largest difference between the shares of dense tissue of a place and its mirror image."""
-BLOB_HU = -500.0
-"""A nodule's middle, smoothed, is denser than this."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A nodule-like place: centre voxel and rough diameter."""
-
-    centre_kji: Shape
-    diameter_mm: float
 
 
 def material(volume: Volume, rng: np.random.Generator, count: int, target: Target | None) -> tuple[Shape, ...]:
@@ -109,10 +86,7 @@ def nodule_like(volume: Volume, rng: np.random.Generator) -> list[Blob]:
     first = int(rng.integers(volume.shape[0] - thick + 1))
     if thick * spacing[0] < SLAB_MM / 3:
         return []
-    slab, cell = _pooled(volume.voxels[first : first + thick], spacing)
-    grid = tuple(s * c for s, c in zip(spacing, cell))
-    blobs = _blobs(slab, grid)
-    return [Blob(_voxel(place, cell, first, volume.shape), diameter) for place, diameter in blobs]
+    return blobs_in(volume.voxels[first : first + thick], spacing, first, volume.shape[0])
 
 
 def cleanest(volume: Volume, places: Sequence[Shape], side_mm: float, count: int) -> tuple[Shape, ...]:
@@ -200,91 +174,3 @@ def _unfitness(volume: Volume, place: Shape, spacing: Index, clearance_mm: float
     vessel = max(0.0, float((smooth > VESSEL_HU).mean()) - VESSEL_SHARE)
     airway = max(0.0, float((smooth < AIRWAY_HU).mean()) - AIRWAY_SHARE)
     return vessel + airway + max(0.0, low - mean, mean - high) / 100
-
-
-def _pooled(slab: Voxels, spacing: Index) -> tuple[Voxels, Shape]:
-    """Means over cells of about BLOB_GRID_MM, and the cell's voxels (k, j, i)."""
-    cell: Shape = tuple(max(1, round(BLOB_GRID_MM / s)) for s in spacing)  # type: ignore[assignment]
-    k, j, i = (n // c for n, c in zip(slab.shape, cell))
-    trimmed = slab[: k * cell[0], : j * cell[1], : i * cell[2]]
-    rows = trimmed.reshape(k * cell[0], j, cell[1], i * cell[2]).mean(axis=2)
-    return np.asarray(rows.reshape(k, cell[0], j, i, cell[2]).mean(axis=(1, 4))), cell
-
-
-def _blobs(slab: Voxels, grid: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
-    """(cell, diameter in mm) of round dense maxima enclosed by lung, most nodule-like first.
-
-    Differences of Gaussians at two scales find them; the ratio of curvatures tells balls from vessels.
-    """
-    lung = _enclosed(slab < LUNG_WALL_HU)
-    if not lung.any():
-        return []
-    where = ndimage.find_objects(lung.astype(np.int8))[0]
-    offset = [s.start for s in where]
-    slab, lung = slab[where], lung[where]
-    density = np.minimum(slab, np.float32(100))
-    blurred = [ndimage.gaussian_filter(density, [sigma / g for g in grid], truncate=3) for sigma in BLOB_SIGMAS_MM]
-    room = ndimage.uniform_filter(
-        (slab < BLOB_HU).astype(np.float32), [max(1, round(2 * BLOB_ROOM_MM / g)) for g in grid]
-    )
-    allowed = lung & (room > BLOB_LUNG) & (slab > BLOB_HU)
-    found = []
-    for fine, coarse, sigma in zip(blurred, blurred[1:], BLOB_SIGMAS_MM[1:]):
-        contrast = fine - coarse
-        peaks = allowed & (contrast > BLOB_CONTRAST_HU) & (contrast == ndimage.maximum_filter(contrast, 3))
-        places = np.argwhere(peaks)
-        for place, curvature in zip(places, np.linalg.eigvalsh(_hessians(fine, places, grid))):
-            roundness = float(curvature[2] / curvature[0]) if curvature[2] < 0 else 0.0
-            if roundness > ROUNDNESS:
-                cell = tuple(int(c) + start for c, start in zip(place, offset))
-                found.append((roundness * float(contrast[tuple(place)]), cell, 3 * sigma))
-    found.sort(reverse=True)
-    apart: list[tuple[tuple[int, ...], float]] = []
-    for _, cell, diameter in found:
-        if all(_distance(cell, other, grid) > BLOB_APART_MM for other, _ in apart):
-            apart.append((cell, diameter))
-    return apart
-
-
-def _distance(a: tuple[int, ...], b: tuple[int, ...], grid: tuple[float, ...]) -> float:
-    return float(np.linalg.norm([(x - y) * g for x, y, g in zip(a, b, grid)]))
-
-
-def _enclosed(dark: Mask) -> Mask:
-    """Dark places that do not touch the slab's sides, with what they surround filled in, slice by slice."""
-    out = np.zeros_like(dark)
-    for k, slice_ in enumerate(dark):
-        labels, _ = ndimage.label(slice_)
-        rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-        keep = np.ones(labels.max() + 1, dtype=bool)
-        keep[rim] = False
-        keep[0] = False
-        out[k] = ndimage.binary_fill_holes(keep[labels])
-    return out
-
-
-def _hessians(field: Voxels, places: npt.NDArray[np.int64], grid: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """(n, 3, 3) second differences per mm² at n cells."""
-    padded = np.pad(field, 1, mode="edge").astype(np.float64)
-    unit = np.eye(3, dtype=np.int64)
-
-    def at(offset: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        k, j, i = (places + 1 + offset).T
-        return np.asarray(padded[k, j, i])
-
-    out = np.empty((len(places), 3, 3))
-    for a in range(3):
-        for b in range(a, 3):
-            if a == b:
-                second = at(unit[a]) - 2 * at(0 * unit[a]) + at(-unit[a])
-            else:
-                same, cross = unit[a] + unit[b], unit[a] - unit[b]
-                second = (at(same) + at(-same) - at(cross) - at(-cross)) / 4
-            out[:, a, b] = out[:, b, a] = second / (grid[a] * grid[b])
-    return out
-
-
-def _voxel(place: tuple[int, ...], cell: Shape, first: int, shape: Shape) -> Shape:
-    """Cell → its middle voxel in the scan."""
-    k, j, i = (min(p * c + c // 2, n - 1) for p, c, n in zip(place, cell, shape))
-    return min(k + first, shape[0] - 1), j, i

@@ -26,6 +26,14 @@ LOOK_SECONDS = 0.2
 """Progress is looked at so often while somebody follows it."""
 ALIVE_SECONDS = 15.0
 """A comment is sent after so much silence, so that no proxy gives up."""
+EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "end"]},
+        "data": {"type": "string", "description": "JSON"},
+    },
+}
 UPLOAD_BODY = {
     "required": True,
     "content": {
@@ -137,8 +145,9 @@ def one(scan_id: ScanPath, context: Here, caller: By) -> wire.Scan:
 )
 def delete(scan_id: ScanPath, context: Here, caller: By) -> Response:
     """With its pictures and reports, in whatever state it is."""
-    context.studies.delete(scan_id)
+    context.studies.job(scan_id)
     context.audit.write("delete", who=caller.who, address=caller.address, scan=scan_id)
+    context.studies.delete(scan_id)
     return Response(status_code=204)
 
 
@@ -164,7 +173,7 @@ def cancel(scan_id: ScanPath, context: Here, caller: By) -> wire.Scan:
     responses={
         200: {
             "description": "`progress` with {state, stage, fraction, position} at each change, then `end` with {state}",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT}},
         },
         **documented("not-found"),
     },

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ OPEN = ("/api/v1/session",)
 """Below API, and reached without a token: it is where one is shown."""
 FOREIGN = ("cross-site", "same-site")
 """Sec-Fetch-Site of a request that another origin caused (Fetch Metadata, W3C)."""
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -114,11 +116,9 @@ def session_of(cookies: str) -> str | None:
 
 
 def _name_of(host: str) -> str | None:
-    """Host header → name or address without port, in lower case."""
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+    """Host header (RFC 9110 7.2) → name or address without port, in lower case; None if it is none."""
+    match = _HOST.fullmatch(host)
+    return match.group(1).strip("[]").lower() if match else None
 
 
 def _same_origin(origin: str | None, host: str) -> bool:

@@ -38,7 +38,7 @@ def serve(
         audit = Audit(settings.data_dir)
         studies = Studies(settings, lambda event, job: _observe(audit, event, job))
         try:
-            _tokens(studies, settings, new_token, on_token)
+            prepare_token(studies, new_token, on_token)
             studies.start()
             for name in samples:
                 studies.sample(name)
@@ -66,9 +66,11 @@ def _bound(settings: ServeSettings) -> socket.socket:
     return listening
 
 
-def _tokens(studies: Studies, settings: ServeSettings, new_token: bool, on_token: Callable[[str], None]) -> None:
+def prepare_token(studies: Studies, new: bool, on_token: Callable[[str], None]) -> None:
+    """Make and show a token where one is needed and there is none yet, or where a new one is asked for."""
+    settings = studies.settings
     access = Access(studies.database, session_seconds=settings.session_seconds)
-    if settings.needs_token and (new_token or not access.has_token()):
+    if settings.needs_token and (new or not access.has_token()):
         on_token(access.new_token())
 
 

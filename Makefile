@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test lint docs train-env clean
+.PHONY: help demo demo-web test lint docs train-env clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -13,6 +13,10 @@ help:  ## what can be made
 demo: $(VENV)/.base  ## install Jachai and examine the embedded study: one intact, one tampered
 	@rm -rf demo-out
 	$(BIN)/jachai demo --out demo-out
+	@echo "The same on a page in your browser: make demo-web"
+
+demo-web: $(VENV)/.web  ## the same on the page in your browser, until Ctrl-C
+	$(BIN)/jachai demo --web
 
 test: lint  ## everything that must hold: lint, types, import contracts, tests
 	$(BIN)/python -m pytest -n 2
@@ -38,6 +42,10 @@ $(BIN)/python:
 $(VENV)/.base: $(BIN)/python pyproject.toml
 	$(PIP) install -e .
 	@touch $@
+
+$(VENV)/.web: $(BIN)/python pyproject.toml
+	$(PIP) install -e '.[web]'
+	@touch $(VENV)/.base $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml
 	$(PIP) install -e '.[dev]'

@@ -46,6 +46,11 @@ def add_serve(app: typer.Typer) -> None:
         model: Annotated[
             str | None, typer.Option(metavar="NAME", help="The engine; default: the best there is.")
         ] = None,
+        ledger: Annotated[
+            Path | None,
+            typer.Option("--ledger", metavar="DIR", help="Ask this ledger too; default: the user's, if any."),
+        ] = None,
+        no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Ask no ledger and log nothing.")] = False,
         queue: Annotated[int, typer.Option(min=1, help="Scans that may wait or run at a time.")] = 200,
         uploads_per_hour: Annotated[int, typer.Option(min=1, help="For each token.")] = 120,
         max_upload_mb: Annotated[int, typer.Option(min=1, help="Of all files of one scan together.")] = 4096,
@@ -54,12 +59,13 @@ def add_serve(app: typer.Typer) -> None:
 
         def job() -> int:
             check_installed()
+            from jachai.service.ledger import ledger_for_scan
             from jachai.service.settings import ServeSettings, UploadLimits
 
             settings = ServeSettings(
                 host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, behind_proxy=behind_proxy,
                 allowed_hosts=tuple(allow_host or ()), model=model, queue_limit=queue, uploads_per_hour=uploads_per_hour,
-                limits=replace(UploadLimits(), bytes=max_upload_mb * 2**20),
+                ledger=None if no_ledger else ledger_for_scan(ledger), limits=replace(UploadLimits(), bytes=max_upload_mb * 2**20),
             )  # fmt: skip
             return _run(settings if data_dir is None else replace(settings, data_dir=data_dir), new_token=new_token)
 

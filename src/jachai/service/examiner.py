@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -30,7 +31,8 @@ from jachai.detectors import DEFAULT, DETECTORS, load
 from jachai.io.files import Refusal, read
 from jachai.scan.scanner import examine
 from jachai.service.demo import write_sample
-from jachai.service.intake import FILES, content_on_disk, names_of, paths_of
+from jachai.service.intake import ARCHIVES, FILES, content_on_disk, names_of, paths_of
+from jachai.service.ledger_scan import logged, with_answers
 from jachai.service.memory import peak_mb
 from jachai.service.settings import UploadLimits
 from jachai.service.stored import VOXELS, EvidenceOf, Rescale, VoxelWriter, amend_result, write_examination
@@ -47,7 +49,8 @@ TELL_SECONDS = 0.1
 class ExamineTask:
     """Examine the package in `upload` and leave one folder for each result below `out`, named 0, 1, ….
 
-    content: what the package must hash to, None where there is no doubt. sample: make this sample instead.
+    content: what the package must hash to, None where there is no doubt. sample: make this sample instead. ledger: ask it
+    about each series and log each result there; None for none.
     """
 
     upload: Path
@@ -57,6 +60,7 @@ class ExamineTask:
     limits: UploadLimits
     content: str | None = None
     sample: str | None = None
+    ledger: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +240,8 @@ class _Examining:
         self._viewable: list[bool] = []
         self._before: Volume | None = None
         self._names: dict[str, str] = {}
+        own = "|".join(re.escape(str(task.upload / part)) for part in (FILES, ARCHIVES))
+        self._ours = re.compile(rf"(?:{own})[\w./\\-]*")
 
     def run(self) -> Examined | Failed:
         task = self._task
@@ -293,8 +299,9 @@ class _Examining:
             began = time.perf_counter()
         if len(self._results) == first:
             self._unreadable(path, refused, time.perf_counter() - began)
+        whole = [replace(result, refused=refused, complete=complete) for result in self._results[first:]]
+        self._results[first:] = self._asked(whole, path)
         for n in range(first, len(self._results)):
-            self._results[n] = replace(self._results[n], refused=refused, complete=complete)
             amend_result(task.out / str(n), self._results[n])
         return refused
 
@@ -345,9 +352,39 @@ class _Examining:
         return finding if file is None else replace(finding, source_file=self._shown(file))
 
     def _shown(self, path: str) -> str:
-        """The user's name for a path of ours, also of a member of an archive ('archive!member')."""
+        """The user's name for a path of ours, also of a member of an archive ('archive!member'); the scan's for a folder."""
         own, mark, member = path.partition("!")
-        label = self._names.get(Path(own).name)
-        if label is None:
-            return self._task.label if Path(own).name in (FILES, SAMPLE) else Path(own).name + mark + member
-        return label + mark + member
+        for part in (FILES, ARCHIVES):
+            below = self._task.upload / part
+            if Path(own).is_relative_to(below):
+                label = self._names.get(Path(own).relative_to(below).as_posix(), self._task.label)
+                return label + mark + member
+        return self._task.label if Path(own).name == SAMPLE else Path(own).name + mark + member
+
+    def _asked(self, results: list[ScanResult], path: Path) -> list[ScanResult]:
+        """With the ledger's answer, in the user's words, and logged there; as they are where there is no ledger."""
+        ledger = self._task.ledger
+        if ledger is None:
+            return results
+        self._tell("asking the ledger", 0.0)
+        answered = [
+            replace(result, ledger=self._in_users_words(result.ledger))
+            for result in with_answers(results, str(path), ledger)
+        ]
+        outcomes = logged(iter([_Outcome(result) for result in answered]), self._detector.identity, ledger)
+        return [outcome.result for outcome in outcomes]
+
+    def _in_users_words(self, value: Any) -> Any:
+        """JSON with each of our paths replaced by the user's name."""
+        if isinstance(value, str):
+            return self._ours.sub(lambda match: self._shown(match.group()), value)
+        if isinstance(value, Mapping):
+            return {key: self._in_users_words(item) for key, item in value.items()}
+        return [self._in_users_words(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What `logged` takes."""
+
+    result: ScanResult

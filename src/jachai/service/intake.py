@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ ENDINGS = (
     ".zip",
 )  # fmt: skip
 """Readers judge by these; a file keeps one of them and nothing else of its name."""
+PAIRED = (".mhd", ".raw", ".zraw")
+"""MetaImage's header names the file that holds its voxels: these keep a plain name, in a folder of our own."""
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9_-]{1,32}){1,4}")
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)
+"""File names that Windows takes for devices."""
 FILES, ARCHIVES, NAMES = "files", "archives", "names.json"
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -48,6 +54,7 @@ class Intake:
         self.folder = parent / secrets.token_hex(12)
         self.limits = limits
         self._names: dict[str, str] = {}
+        self._folders: dict[str, int] = {}
         self._digests: list[str] = []
         self._bytes = 0
         self._hash = hashlib.sha256()
@@ -61,10 +68,20 @@ class Intake:
         if len(self._digests) >= self.limits.files:
             raise LimitExceeded(f"More than {self.limits.files:,} files.", "Send one study at a time.")
         label = plain_text(name.replace("\\", "/").strip("/"), self.limits.name) or f"file {len(self._digests) + 1}"
-        self._path = self.folder / FILES / f"{len(self._digests):06}{_ending(label)}"
-        self._names[self._path.name] = label
-        self._hash = hashlib.sha256(_ending(label).encode())
+        own = self._paired(label) or f"{len(self._digests):06}{_ending(label)}"
+        self._path = self.folder / FILES / own
+        self._path.parent.mkdir(exist_ok=True)
+        self._names[own] = label
+        self._hash = hashlib.sha256(_kept(own).encode())
         self._file = self._path.open("xb")
+
+    def _paired(self, label: str) -> str | None:
+        """folder/name for a file whose name another file may speak of; None for all others, and for odd or double names."""
+        above, _, name = label.rpartition("/")
+        if not (name.lower().endswith(PAIRED) and PLAIN.fullmatch(name)) or DEVICES.match(name):
+            return None
+        own = f"d{self._folders.setdefault(above, len(self._folders)):05}/{name}"
+        return None if own.lower() in {known.lower() for known in self._names if "/" in known} else own
 
     def write(self, data: bytes | memoryview) -> None:
         """More of the file."""
@@ -111,11 +128,17 @@ def content_of(digests: list[str]) -> str:
 
 def content_on_disk(folder: Path) -> str:
     """The same, of what lies in a package now."""
-    return content_of([_digest(path) for part in (FILES, ARCHIVES) for path in (folder / part).iterdir()])
+    parts = [(path, folder / part) for part in (FILES, ARCHIVES) for path in (folder / part).rglob("*")]
+    return content_of([_digest(path, path.relative_to(part).as_posix()) for path, part in parts if path.is_file()])
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256(_ending(path.name).encode())
+def _kept(own: str) -> str:
+    """What of a file's name decides how it is read."""
+    return own.partition("/")[2] or _ending(own)
+
+
+def _digest(path: Path, own: str) -> str:
+    digest = hashlib.sha256(_kept(own).encode())
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -123,7 +146,7 @@ def _digest(path: Path) -> str:
 
 
 def names_of(folder: Path) -> dict[str, str]:
-    """Own name → label of each file in a package."""
+    """Own name (below `files/` or `archives/`) → label of each file in a package."""
     names: dict[str, str] = json.loads((folder / NAMES).read_text(encoding="ascii"))
     return names
 

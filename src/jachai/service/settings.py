@@ -38,7 +38,8 @@ class UploadLimits:
 class ServeSettings:
     """All of it. data_dir: everything the server writes. allowed_hosts: further names in the `Host` header.
 
-    model: a name of the table of detectors, None for the default. queue_limit: scans that wait or run at a time.
+    model: a name of the table of detectors, None for the default. ledger: the folder of a ledger that is asked about each
+    scan, None for none. queue_limit: scans that wait or run at a time.
     uploads_per_hour: for each token; without a token (loopback only) nothing is counted, as whoever sits there can run the
     command line. lease_seconds: an examination that tells no progress for so long is taken back. most_attempts: how
     often a scan is tried whose examiner ends or whose server is killed. session_seconds: a login lasts so long.
@@ -52,6 +53,7 @@ class ServeSettings:
     behind_proxy: bool = False
     allowed_hosts: tuple[str, ...] = ()
     model: str | None = None
+    ledger: Path | None = None
     limits: UploadLimits = UploadLimits()
     queue_limit: int = 200
     uploads_per_hour: int = 120

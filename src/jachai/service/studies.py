@@ -295,7 +295,10 @@ class Studies:
             with suppress(OSError):
                 content = (folder / "content").read_text(encoding="ascii")
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return ExamineTask(folder / UPLOAD, out, job.label, job.modality, self.settings.limits, content, job.sample)
+        settings = self.settings
+        return ExamineTask(
+            folder / UPLOAD, out, job.label, job.modality, settings.limits, content, job.sample, settings.ledger
+        )
 
     def _ask(self, task: ExamineTask, job: Job) -> Examined | Failed | None:
         """The answer of the child; None if it had to be ended. Raises EOFError if it ended by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from jachai.cli import run
 from jachai.report.schema import scan_schema
+from jachai.service.intake import Intake, content_on_disk
+from jachai.service.settings import UploadLimits
 
-from .conftest import PATIENT, Make, dicom, finished, form, nifti
+from .conftest import PATIENT, Make, dicom, finished, form, nifti, small_volume
 
 API = "/api/v1"
 
@@ -188,3 +192,51 @@ def test_a_full_queue_says_so_and_takes_nothing(make_client: Make, tmp_path: Pat
     assert list((folder / "incoming").iterdir()) == []
     assert [path.name for path in (folder / "scans").iterdir()] == [first]
     client.post(f"{API}/scans/{first}/cancel")
+
+
+def test_a_header_and_the_file_it_names_stay_together(client: TestClient, tmp_path: Path) -> None:
+    from jachai.io.writer import write_metaimage
+
+    paths = write_metaimage(small_volume(30), tmp_path / "scan.mhd")
+    assert [path.suffix for path in paths] == [".mhd", ".raw"]
+    files = [(f"CD/a b/{path.name}", path.read_bytes()) for path in paths]
+    scan = finished(client, hand_in(client, *files, modality="CT").json()["id"])
+    assert scan["verdicts"] == ["tampered"] and scan["refused"] == {}
+    assert scan["results"][0]["input"] == "CD"
+    assert scan["results"][0]["candidates"][0]["source_file"] == "CD/a b/scan.mhd"
+    folder = str(client.studies.settings.data_dir)  # type: ignore[attr-defined]
+    assert folder not in json.dumps(scan)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.raw", "CON.raw", "a/../../b.mhd", "x..raw", "a.raw/", "ä.raw", "x\\..\\y.mhd", ".raw"]
+)
+def test_a_paired_name_never_leads_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    intake = Intake(tmp_path, UploadLimits())
+    for _ in range(2):
+        intake.begin(name)
+        intake.write(b"x")
+        intake.end()
+    package = intake.finish()
+    files = [path for path in package.folder.rglob("*") if path.is_file() and path.name != "names.json"]
+    assert len(files) == 2
+    for path in files:
+        assert path.resolve().is_relative_to((package.folder / "files").resolve())
+        assert path.parent.name == "files" or re.fullmatch(r"d\d{5}", path.parent.name)
+    assert content_on_disk(package.folder) == package.content
+
+
+def test_the_ledger_is_asked_and_answers_in_the_users_words(make_client: Make, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    files = dicom(tmp_path, 40)
+    assert run(["ledger", "add", str(tmp_path / "dicom40"), "--ledger", str(ledger)]) == 0
+    client = make_client(ledger=ledger)
+    same = finished(client, hand_in(client, *files).json()["id"])["results"][0]["ledger"]
+    assert (same["answer"], same["alarm"]) == ("identical", False)
+    more = dicom(tmp_path, 41)
+    other = finished(client, hand_in(client, *more).json()["id"])["results"][0]["ledger"]
+    assert other["answer"] == "never-seen"
+    fewer = finished(client, hand_in(client, *files[1:], ("CD/extra/é.txt", b"text")).json()["id"])
+    answer = fewer["results"][0]["ledger"]
+    assert answer["alarm"] and answer["answer"] == "slices-changed"
+    assert str(tmp_path) not in json.dumps(fewer) and "upload" not in json.dumps(answer)

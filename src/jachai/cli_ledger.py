@@ -79,8 +79,10 @@ def _show_added(done: Added, folder: Path) -> int:
     )
     for name in done.conflicts:
         sys.stdout.write(f"NOT what was recorded under this UID (see `jachai ledger verify`): {_printable(name)}\n")
+    for name in done.bad_signatures[:10]:
+        sys.stdout.write(f"Recorded, but its DICOM signature does not fit: {_printable(name)}\n")
     _show_refused({name: why for name, why in done.refused.items() if name not in done.left_out})
-    if done.conflicts:
+    if done.conflicts or done.bad_signatures:
         return CHANGED
     return CANNOT_SAY if set(done.refused) - done.left_out or not done.new + done.known else SAME
 

@@ -35,6 +35,16 @@ class FramePlace:
     slope: float
     intercept: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {
+            "position_mm": list(self.position_mm),
+            "row_step": list(self.row_step),
+            "column_step": list(self.column_step),
+            "slope": self.slope,
+            "intercept": self.intercept,
+        }
+
     def line(self) -> str:
         """The text that F3 is taken of: lengths to 10 nm, rescale to ten digits."""
         lengths = (*self.position_mm, *self.row_step, *self.column_step)
@@ -92,7 +102,7 @@ class Fingerprint:
             **{name: getattr(self, name).hex() for name in ("uid", "series", *LEVELS)},
             "modality": self.modality,
             "form": asdict(self.form),
-            "frames": [asdict(frame) for frame in self.frames],
+            "frames": [frame.to_json() for frame in self.frames],
             "attributes": pack_attributes(self.attributes).hex(),
             "blocks": base64.b64encode(self.blocks.tobytes()).decode("ascii"),
             "lossy": self.lossy,

@@ -55,7 +55,7 @@ class Records:
         says = {
             "modality": f.modality,
             "form": asdict(f.form),
-            "frames": [asdict(frame) for frame in f.frames],
+            "frames": [frame.to_json() for frame in f.frames],
             "lossy": f.lossy,
             "transfer_syntax": f.transfer_syntax,
         }

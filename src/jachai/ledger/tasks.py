@@ -29,13 +29,22 @@ from jachai.ledger.fingerprint import (
     geometry_digest,
     pixels_digest,
 )
+from jachai.ledger.signatures import signature_states
+
+SIGNATURES_TAG = b"\xfa\xff\xfa\xff"
+"""Digital Signatures Sequence (FFFA,FFFA), little endian: most files have none, and are not parsed again for it."""
 
 
 def fingerprint(request: Request, desk: Desk) -> dict[str, Any]:
-    """path, secret → the fingerprint of one CT or MR instance. Its bytes are read once. Raises an Unreadable error."""
+    """path, secret, trusted → the fingerprint of one CT or MR instance, and what its signatures are worth.
+
+    Its bytes are read once. Raises an Unreadable error.
+    """
     secret = bytes.fromhex(request["secret"])
     data = Path(request["path"]).read_bytes()
-    return {"fingerprint": fingerprint_of(data, secret).to_json()}
+    found = fingerprint_of(data, secret)
+    states = signature_states(data, request["trusted"]) if SIGNATURES_TAG in data else []
+    return {"fingerprint": found.to_json(), "signatures": [state.to_json() for state in states]}
 
 
 def fingerprint_of(data: bytes, secret: bytes) -> Fingerprint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,12 +66,14 @@ class Source:
 
 @dataclass(slots=True)
 class Added:
-    """What became of each file. conflicts: names of files that bear the UID of a recorded image and are another one."""
+    """What became of each file. conflicts: names of files that bear the UID of a recorded image and are another one.
+    bad_signatures: names of files that carry a DICOM signature that does not fit; they are recorded all the same."""
 
     new: int = 0
     known: int = 0
     series: int = 0
     conflicts: list[str] = field(default_factory=list)
+    bad_signatures: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     size: int = 0
@@ -102,6 +104,8 @@ def _add_path(path: Path, log: Log, origin: Mapping[str, Any], done: Added, keep
                 done.refused[item.path] = item.reason
                 done.left_out.update([item.path] if item.left_out else [])
                 continue
+            if any(state == "invalid" for state, _ in item.signatures):
+                done.bad_signatures.append(item.source.shown)
             if item.fingerprint.uid in uids:
                 log.append(waiting)
                 waiting.clear()
@@ -158,7 +162,8 @@ def _keep(met: Met, folder: Path) -> None:
 class Verified:
     """What is said of one PATH: an answer for each series, what could not be read, pictures of differences.
 
-    keys: keyed Series Instance UID of each answer. complete: False if a refused file may be a part of a scan.
+    keys: keyed Series Instance UID of each answer. signatures: what DICOM signatures say, with the number of images;
+    bad_signatures: one of them does not fit. complete: False if a refused file may be a part of a scan.
     """
 
     path: str
@@ -184,7 +189,8 @@ def verify(
 
     Raises UsageError if there is no ledger, Damaged if it was altered where it is needed.
     """
-    with opened(folder) as log, meeting(path, log.secret, progress=progress) as items:
+    certificates = [_certificate(one) for one in trusted]
+    with opened(folder) as log, meeting(path, log.secret, trusted=certificates, progress=progress) as items:
         met: dict[bytes, list[Met]] = defaultdict(list)
         refused: dict[str, str] = {}
         complete = True
@@ -200,7 +206,21 @@ def verify(
         unread = 0 if complete else len(refused)
         answers = tuple(_dated(replace(f.answer, unreadable=unread), log) for f in fine)
         differences = tuple(difference for f in fine for difference in f.differences)
-        return Verified(str(path), answers, tuple(met), refused, complete, differences)
+        signatures = Counter(signature for some in met.values() for one in some for signature in one.signatures)
+        words = {said: count for (_, said), count in signatures.items()}
+        bad = any(state == "invalid" for state, _ in signatures)
+        return Verified(str(path), answers, tuple(met), refused, complete, differences, words, bad)
+
+
+def _certificate(path: Path) -> str:
+    """Raises UsageError."""
+    try:
+        text = path.read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if "BEGIN CERTIFICATE" not in text:
+        raise UsageError(f"{str(path)!r} is not a certificate in PEM.")
+    return text
 
 
 def _is_single(path: Path, count: int) -> bool:

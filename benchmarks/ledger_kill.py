@@ -109,7 +109,13 @@ def main() -> None:
                 kills, acknowledged = kills + 1, acknowledged + killed.acknowledged
                 lost += [f"{call} {when}: {what}" for what in killed.lost]
         acks, early = unsynced(Path(place) / "undisturbed", options.entries)
-    figures = {"kills": kills, "acknowledged": acknowledged, "lost": lost, "acks_in_trace": acks, "acks_before_sync": early}
+    figures = {
+        "kills": kills,
+        "acknowledged": acknowledged,
+        "lost": lost,
+        "acks_in_trace": acks,
+        "acks_before_sync": early,
+    }
     print(json.dumps(figures, indent=1))
     sys.exit(1 if lost or early or not acks else 0)
 

@@ -1,6 +1,6 @@
 """A real series → what the ledger costs: fingerprints, durable appends, a check of 100,000 entries, bytes per instance.
 
-    python benchmarks/ledger_speed.py ../shared/data/ct/lidc-0314
+python benchmarks/ledger_speed.py ../shared/data/ct/lidc-0314
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def append_rate(series: Path, folder: Path) -> dict[str, float]:
     with meeting(series, SECRET) as items:
         met = [item for item in items if isinstance(item, Met)]
     entries = [
-        NewEntry("instance", {"uid": m.fingerprint.uid.hex(), "series": "", "root": "0" * 64}, m.fingerprint) for m in met
+        NewEntry("instance", {"uid": m.fingerprint.uid.hex(), "series": "", "root": "0" * 64}, m.fingerprint)
+        for m in met
     ] * 8
     group = GroupCommit(folder)
     began = time.perf_counter()
@@ -116,7 +117,14 @@ def verify_time(folder: Path, count: int) -> dict[str, float]:
     sign(folder, folder / "witness.txt")
     with opened(folder) as log:
         assert log.size == count
-    command = [sys.executable, "-I", verify_ledger.__file__, str(folder / DATABASE), "--key", str(folder / "public.key")]
+    command = [
+        sys.executable,
+        "-I",
+        verify_ledger.__file__,
+        str(folder / DATABASE),
+        "--key",
+        str(folder / "public.key"),
+    ]
     began = time.perf_counter()
     done = subprocess.run([*command, "--witness", str(folder / "witness.txt")], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

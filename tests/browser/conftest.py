@@ -80,7 +80,11 @@ def new_page(browser: Any, server: Served) -> Iterator[NewPage]:
     wrong: list[str] = []
 
     def make(
-        size: tuple[int, int] = DESKTOP, language: str = "en", scheme: str = "light", at: str | None = None
+        size: tuple[int, int] = DESKTOP,
+        language: str = "en",
+        scheme: str = "light",
+        at: str | None = None,
+        bypass_csp: bool = False,
     ) -> Any:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
@@ -88,6 +92,7 @@ def new_page(browser: Any, server: Served) -> Iterator[NewPage]:
             color_scheme=scheme,
             has_touch=size[0] < 600,
             accept_downloads=True,
+            bypass_csp=bypass_csp,
         )
         context.set_default_timeout(PATIENCE_MS)
         opened.append(context)

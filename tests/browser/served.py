@@ -43,9 +43,17 @@ class Served:
             if line.startswith("    "):
                 self.token = line.strip()
             if line.startswith("Jachai is ready"):
+                self._listening(deadline)
                 return
             assert self._process.poll() is None, "the server did not start"
         raise AssertionError("the server was not ready in time")
+
+    def _listening(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.05)
+        raise AssertionError("nothing listens")
 
     def kill(self) -> None:
         """As a power cut does."""

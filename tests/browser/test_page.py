@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,14 @@ def test_from_the_sample_over_verdict_and_finding_to_the_pdf(new_page: NewPage, 
         page.click("#report-pdf")
     coming.value.save_as(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for it. (Playwright's own waiting evaluates text, which the page's policy forbids.)"""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def heat_is_shown(page: Any) -> bool:
@@ -97,7 +107,7 @@ def test_a_folder_with_a_photograph_says_that_it_cannot_be_sure(new_page: NewPag
     page.select_option("#modality", "CT")
     page.click("#examine")
     page.wait_for_selector("#verdict[data-verdict=inconclusive]")
-    assert "no error rate can be stated" in page.inner_text("#sure")
+    assert "nothing can be said about it" in page.inner_text("#sure")
 
 
 def test_the_viewer_scrolls_windows_links_and_tells_values(new_page: NewPage, server: Served, tampered: Any) -> None:
@@ -107,15 +117,13 @@ def test_the_viewer_scrolls_windows_links_and_tells_values(new_page: NewPage, se
     axial.hover()
     before = int(axial.get_attribute("data-index"))
     page.mouse.wheel(0, 100)
-    page.wait_for_function(
-        f"document.querySelector('[data-plane=axial] canvas').dataset.index == {before + 2} || document.querySelector('[data-plane=axial] canvas').dataset.index == {before + 1}"
-    )
+    until(lambda: int(axial.get_attribute("data-index")) in (before + 1, before + 2))
     box = axial.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.5)
     assert page.inner_text("[data-plane=axial] .readout").endswith("HU")
     coronal = page.get_attribute("[data-plane=coronal] canvas", "data-index")
     page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.3)
-    page.wait_for_function(f"document.querySelector('[data-plane=coronal] canvas').dataset.index != {coronal}")
+    until(lambda: page.get_attribute("[data-plane=coronal] canvas", "data-index") != coronal)
     page.click("[data-preset=bone]")
     assert page.get_attribute("[data-preset=bone]", "aria-pressed") == "true"
     page.mouse.move(box["x"] + 100, box["y"] + 100)
@@ -215,7 +223,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(new_page: NewPage, server: 
 def test_axe_finds_nothing_serious(
     new_page: NewPage, server: Served, tampered: Any, language: str, scheme: str
 ) -> None:
-    page = new_page(language=language, scheme=scheme)
+    page = new_page(language=language, scheme=scheme, bypass_csp=True)
     for view, sign in (("", ".drop"), (f"scan/{tampered['id']}", ".cue-row"), ("history", ".entry")):
         page.goto(f"{server.url}/#/{view}")
         page.wait_for_selector(sign)
@@ -236,7 +244,7 @@ def violations(page: Any) -> list[str]:
 
 
 def test_axe_would_find_something(new_page: NewPage) -> None:
-    page = new_page()
+    page = new_page(bypass_csp=True)
     page.wait_for_selector(".drop")
     page.evaluate(
         "document.querySelector('main').append(Object.assign(document.createElement('img'), {src: '/static/icon.svg'}))"
@@ -266,10 +274,10 @@ def test_history_searches_and_deletes(new_page: NewPage, server: Served, tmp_pat
     page.wait_for_selector("#verdict")
     page.click("[data-nav=history]")
     page.fill("#search", "to be deleted")
-    page.wait_for_function("document.querySelectorAll('.entry').length === 1")
+    until(lambda: page.locator(".entry").count() == 1)
     page.click(".entry button.quiet")
     page.click(".entry .danger")
-    page.wait_for_function("document.querySelectorAll('.entry').length === 0")
+    until(lambda: page.locator(".entry").count() == 0)
     assert server.ask("/scans?search=to%20be%20deleted")["items"] == []
 
 

@@ -12,8 +12,10 @@ const main = document.getElementById("main");
 const THEMES = ["auto", "light", "dark"];
 let stop = () => {};
 let first = true;
+let speaking = false;
 
 function route() {
+  if (!speaking) return;
   stop();
   stop = () => {};
   const [, view, id] = location.hash.split("/");
@@ -47,6 +49,7 @@ function frame() {
 
 async function speak(name) {
   await words.choose(name);
+  speaking = true;
   frame();
   first = true;
   route();

@@ -67,5 +67,5 @@ function peaks(scores, found) {
 function thumbnail(path, k, score, onSlice) {
   const picture = h("img", { src: api.url(path), alt: "", width: "96", height: "96" });
   const words = t("strip.thumbnail", { slice: k + 1, score });
-  return h("button", { type: "button", class: "thumbnail", "data-slice": k, "aria-label": words, onclick: () => onSlice(k) }, picture, h("span", { class: score > 0.5 ? "hot" : "" }, num(k + 1), " · ", num(score, 2)));
+  return h("button", { type: "button", class: "thumbnail", "data-slice": k, onclick: () => onSlice(k) }, picture, h("span", { class: "unseen" }, words), h("span", { class: score > 0.5 ? "hot" : "", "aria-hidden": "true" }, num(k + 1), " · ", num(score, 2)));
 }

@@ -18,6 +18,8 @@ FIRST_VIEW_BYTES = 300_000
 BENGALI, LATIN_DIGIT = re.compile(r"[\u0980-\u09ff]"), re.compile(r"[0-9]")
 SERIOUS = ("serious", "critical")
 
+pytestmark = pytest.mark.timeout(420)
+
 
 def test_from_the_sample_over_verdict_and_finding_to_the_pdf(new_page: NewPage, server: Served, tmp_path: Path) -> None:
     for known in server.ask("/scans?search=tampered")["items"]:

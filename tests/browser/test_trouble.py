@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.browser.conftest import NewPage
 from tests.browser.served import Served
+
+pytestmark = pytest.mark.timeout(420)
 
 
 def test_a_full_queue_is_said_and_can_be_tried_again(new_page: NewPage, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ function row(cue, x, found, width) {
     svg("line", { x1: x(q.p50), x2: x(q.p50), y1: 10, y2: 30, class: "median" }),
     svg("line", { x1: x(q.p99), x2: x(q.p99), y1: 13, y2: 27, class: "tick" }),
     svg("line", { x1: x(q.max), x2: x(q.max), y1: 15, y2: 25, class: "tick" }),
-    ...beyond.flatMap(([z, n]) => [svg("circle", { cx: x(z), cy: 20, r: 8, class: z > q.p99 ? "odd" : "plain" }), svg("text", { x: x(z), y: 24, "text-anchor": "middle", class: "in-dot" }, num(n + 1))]),
+    ...beyond.flatMap(([z, n]) => [svg("circle", { cx: x(z), cy: 20, r: 8, class: found && z > q.p99 ? "odd" : "plain" }), svg("text", { x: x(z), y: 24, "text-anchor": "middle", class: "in-dot" }, num(n + 1))]),
     svg("text", { x: x(0), y: 44, "text-anchor": "middle" }, num(0)),
   );
   return h("div", { class: "cue-row" }, h("h3", {}, name), drawing, words ? h("p", { class: "small" }, words) : null);

@@ -67,7 +67,7 @@ export const digits = (text) =>
   current === "bn" ? String(text).replace(/[0-9]/g, (digit) => "০১২৩৪৫৬৭৮৯"[Number(digit)]) : String(text);
 
 export const when = (iso) =>
-  new Intl.DateTimeFormat(LOCALES[current], { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
+  new Intl.DateTimeFormat(LOCALES[current], { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" }).format(new Date(iso));
 
 export function bytes(count) {
   const megabytes = count / 1e6;

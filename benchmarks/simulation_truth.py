@@ -1,12 +1,15 @@
 """Is the simulated attack true? A fixed small network, trained on simulation only, tested on the real tampered slices.
 
-    python benchmarks/simulation_truth.py [--data ../shared/data] [--mix all] [--steps 700] [--attacks 1500] [--painter removal=NAME …]
+    python benchmarks/simulation_truth.py --samples DIR [--data ../shared/data] [--painter unet-gan:NAME …]
+        [--mix all …] [--held-out ATTACK …] [--spectra out.png] [--json out.json]
 
 The network never changes: eight 3 × 3 layers of 32 channels, dilations 1 1 2 2 4 4 8 8 (75,000 parameters), on three
-high-pass channels and clipped HU, 96² crops, 700 steps of 12. It sees simulated attacks on intact series, and intact crops;
-of the 64 real slices it sees nothing, and nothing is chosen on them. So its hits on them measure the simulation, not the
-network. `--mix` names a row of MIXES (the ablation); `--held-out FAMILY` tests on a simulated family that was left out,
-which is what choices are made on. Needs the extra `train`.
+high-pass channels and clipped HU, 96² crops, 700 steps of 12. It sees simulated attacks on intact series, and the same places
+unaltered; of the 64 real slices it sees nothing, and no step, weight or threshold is chosen on them. So its hits on them
+measure the simulation, not the network. `--mix` names rows of MIXES (the ablation); `--held-out` tests on simulated attacks
+that were left out of training, which is what choices are made on. `--spectra` draws how strong the noise inside altered places
+is against its surroundings, simulated beside real. The samples are made once, in DIR, and used by every row.
+Needs the extra `train`.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import argparse
 import csv
 import json
 import math
+import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,45 +29,29 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from jachai.core.errors import JachaiError
 from jachai.core.volume import Volume
 from jachai.forensics import residual
+from jachai.forensics.channels import noise_place
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
 from jachai.io.files import read
 from jachai.tamper import ATTACKS
-from jachai.tamper.attack import Attack, Effect
-from jachai.tamper.ctgan import CtGan
+from jachai.training.search_data import ALTERED, SIDE, Samples
+from jachai.training.simulation import Plan, Series, simulated
 
-SIDE, CROP, BATCH = 160, 96, 12
-"""Pixels kept round a target, pixels of a training crop, crops of a step."""
+CROP, BATCH = 96, 12
 HU_RANGE = (-1000.0, 400.0)
-CHANGED_HU = 2.0
-HIT_MM, FAR_MM = 16.0, 30.0
-
+HIT_MM, FAR_MM, NEAR_MM = 16.0, 30.0, 10.0
+PUBLISHED = ("ctgan-removal", "ctgan-injection")
+VARIED = ("ctgan-removal-varied", "ctgan-injection-varied")
+OTHERS = tuple(name for name in ATTACKS if name not in (*PUBLISHED, *VARIED, "control", "splice"))
 MIXES: dict[str, tuple[str, ...]] = {
-    "all": ("ctgan-removal", "ctgan-injection", "ctgan-removal-varied", "ctgan-injection-varied"),
-    "published settings only": ("ctgan-removal", "ctgan-injection"),
-    "varied settings only": ("ctgan-removal-varied", "ctgan-injection-varied"),
-    "without CT-GAN's pipeline": (
-        "nodule",
-        "inpaint-patches",
-        "inpaint-harmonic",
-        "copy-move",
-        "mirrored-lung",
-        "nodule-copied",
-    ),
-    "everything": tuple(name for name in ATTACKS if name not in ("control", "splice")),
+    "all": (*PUBLISHED, *VARIED, *OTHERS),
+    "CT-GAN's pipeline": (*PUBLISHED, *VARIED),
+    "published settings only": PUBLISHED,
+    "varied settings only": VARIED,
+    "without CT-GAN's pipeline": OTHERS,
 }
-"""Name → attacks that are drawn evenly: the rows of the ablation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A slice's part round a target: channels float16 (4, SIDE, SIDE), mask bool of what was altered (all False: intact)."""
-
-    channels: np.ndarray
-    mask: np.ndarray
-    attack: str
+"""Name → attacks whose samples are used: the rows of the ablation."""
 
 
 class Small(nn.Sequential):
@@ -78,103 +66,39 @@ class Small(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(32, 1, 1))
 
 
-def high_pass(slice_: np.ndarray, scales: tuple[float, ...] | None = None) -> tuple[np.ndarray, tuple[float, ...]]:
-    """(j, i) HU → (4, j, i) channels, and the slice's own noise in each, by which they are divided."""
-    residuals = [filter_(slice_) for filter_ in residual.IN_PLANE.values()]
-    if scales is None:
-        inner = slice_[slice_ < -500]
-        lung = (slice_ < -500) & (slice_ > -980) if inner.size > 500 else np.ones_like(slice_, bool)
-        scales = tuple(float(np.median(np.abs(r[lung]))) + 0.05 for r in residuals)
-    channels = [np.clip(r / (1.48 * s), -8, 8) / 4 for r, s in zip(residuals, scales)]
+def high_pass(slice_: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(j, i) HU → (4, j, i): residuals over the slice's own noise (measured at `place`), and clipped HU."""
+    channels = []
+    for filter_ in residual.IN_PLANE.values():
+        r = filter_(slice_)
+        scale = 1.48 * (float(np.median(np.abs(r[place]))) + 0.05)
+        channels.append(np.clip(r / scale, -8, 8) / 4)
     hu = (np.clip(slice_, *HU_RANGE) - HU_RANGE[0]) / (HU_RANGE[1] - HU_RANGE[0])
-    return np.stack([*channels, hu]).astype(np.float16), scales
+    return np.stack([*channels, hu]).astype(np.float32)
 
 
-def with_networks(painters: list[str]) -> dict[str, Attack]:
-    """The attacks; CT-GAN's own with the trained painters (`removal=KIND:NAME`, `injection=KIND:NAME`) in place of plain ones."""
-    attacks = dict(ATTACKS)
-    chosen: dict[str, list[str]] = defaultdict(list)
-    for item in painters:
-        task, _, name = item.partition("=")
-        chosen[task].append(name)
-    for task, effect in (("removal", Effect.REMOVED), ("injection", Effect.INJECTED)):
-        for varied in (False, True) if chosen[task] else ():
-            attack = CtGan(effect, varied=varied, painters=tuple(chosen[task]))
-            attacks[attack.name] = attack
-    return attacks
-
-
-def intact_volumes(data: Path) -> list[Volume]:
-    folders = [folder for folder in sorted((data / "ct").iterdir()) if folder.name != "covid-ny"]
-    return [item for folder in folders for item in read(folder) if isinstance(item, Volume)]
-
-
-def cut(slice_: np.ndarray, j: int, i: int) -> tuple[slice, slice]:
-    """The window of SIDE pixels round (j, i), moved inside the slice."""
-    low = [min(max(0, c - SIDE // 2), n - SIDE) for c, n in zip((j, i), slice_.shape)]
-    return slice(low[0], low[0] + SIDE), slice(low[1], low[1] + SIDE)
-
-
-def simulate(volumes: list[Volume], attacks: list[Attack], count: int, seed: int) -> list[Sample]:
-    """Attacks drawn evenly over attacks and scans; for each, two altered slices and the same two intact."""
-    rng = np.random.default_rng(seed)
-    samples: list[Sample] = []
-    failed: dict[str, int] = defaultdict(int)
-    for n in range(count):
-        attack = attacks[n % len(attacks)]
-        volume = volumes[int(rng.integers(len(volumes)))]
-        try:
-            record = attack.sample(volume, rng)
-            forged = attack.forged(volume, record)
-        except JachaiError:
-            failed[attack.name] += 1
-            continue
-        samples += _slices(volume, record.box_kji, record.target_kji, forged, attack.name, rng)
-    if failed:
-        print("not possible there:", dict(failed), flush=True)
-    return samples
-
-
-def _slices(volume, box, target, forged, name, rng) -> list[Sample]:
-    (k0, k1), (j0, j1), (i0, i1) = box
-    step = volume.geometry.slice_step_mm or 1.0
-    near = [k for k in range(k0, k1) if abs(k - target[0]) * step <= 10.0]
-    out = []
-    for k in rng.choice(near, size=min(2, len(near)), replace=False):
-        before = volume.voxels[k]
-        after = before.copy()
-        after[j0:j1, i0:i1] = forged[k - k0]
-        window = cut(before, target[1], target[2])
-        changed = (np.abs(after - before)[window] > CHANGED_HU).astype(np.float32)
-        mask = ndimage.gaussian_filter(changed, 2.0) > 0.3
-        if not mask.any():
-            continue
-        channels, scales = high_pass(after)
-        out.append(Sample(channels[:, *window].copy(), mask, name))
-        out.append(Sample(high_pass(before, scales)[0][:, *window].copy(), np.zeros_like(mask), "intact"))
-    return out
-
-
-def train(samples: list[Sample], steps: int, seed: int) -> Small:
-    """700 steps of 12 crops, half of them with a target, Adam with a one-cycle rate."""
+def train(samples: Samples, steps: int, seed: int) -> Small:
+    """700 steps of 12 crops, two thirds of them altered and drawn evenly over the attacks, Adam, one-cycle rate."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    net = Small()
+    net = Small().to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps)
     loss_of = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.0))
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.attack].append(sample)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for n, origin in enumerate(samples.origins):
+        groups[origin.attack].append(n)
     altered = [name for name in groups if name != "intact"]
     began = time.perf_counter()
     for step in range(steps):
         names = [altered[int(rng.integers(len(altered)))] if n < 8 else "intact" for n in range(BATCH)]
-        crops = [_crop(groups[name][int(rng.integers(len(groups[name])))], rng) for name in names]
-        x = torch.from_numpy(np.stack([c for c, _ in crops]).astype(np.float32))
+        crops = [crop(samples, groups[name][int(rng.integers(len(groups[name])))], rng) for name in names]
+        x = torch.from_numpy(np.stack([c for c, _ in crops])).to(memory_format=torch.channels_last)
         y = torch.from_numpy(np.stack([m for _, m in crops]).astype(np.float32))[:, None]
         optimiser.zero_grad()
-        loss = loss_of(net(x), y)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(x)
+        loss = loss_of(logits.float(), y)
         loss.backward()
         optimiser.step()
         schedule.step()
@@ -183,9 +107,12 @@ def train(samples: list[Sample], steps: int, seed: int) -> Small:
     return net.eval()
 
 
-def _crop(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def crop(samples: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """CROP² of a sample, mirrored by chance → (channels, altered)."""
+    slice_, target = samples.slices[number][1].astype(np.float32), samples.targets[number]
+    x = high_pass(slice_, noise_place(slice_) & (target == 0))
     j, i = rng.integers(0, SIDE - CROP + 1, size=2)
-    x, y = sample.channels[:, j : j + CROP, i : i + CROP], sample.mask[j : j + CROP, i : i + CROP]
+    x, y = x[:, j : j + CROP, i : i + CROP], target[j : j + CROP, i : i + CROP] == ALTERED
     if rng.random() < 0.5:
         x, y = x[..., ::-1], y[..., ::-1]
     if rng.random() < 0.5:
@@ -195,9 +122,8 @@ def _crop(sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 def tamper_map(net: Small, slice_: np.ndarray) -> np.ndarray:
     """(j, i) HU → smoothed logits."""
-    channels, _ = high_pass(slice_)
-    with torch.no_grad():
-        logits = net(torch.from_numpy(channels.astype(np.float32))[None])[0, 0].numpy()
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(high_pass(slice_, noise_place(slice_)))[None])[0, 0].numpy()
     return ndimage.gaussian_filter(logits, 4.0)
 
 
@@ -209,85 +135,175 @@ def searched(volume: Volume) -> np.ndarray:
     return fine[: volume.shape[1], : volume.shape[2]]
 
 
-def test_on_real(net: Small, data: Path, every: int = 6) -> dict[str, float]:
-    """Top-1 hits by the labels of the slice, pixel AUC (within 16 mm against beyond 30 mm), slice AUC against intact slices."""
+def single(path: Path) -> Volume:
+    """The one volume of a file or folder."""
+    (volume,) = (item for item in read(path) if isinstance(item, Volume))
+    return volume
+
+
+def real_slices(data: Path) -> list[tuple[str, Volume, list[tuple[str, float, float]]]]:
+    """(scan, slice, [(kind, row, column)]) of every really tampered slice."""
     by_file: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in csv.DictReader((data / "ct-gan" / "labels.csv").read_text().splitlines()):
         by_file[row["uuid"], row["slice"]].append(row)
+    names = {"FB": "removed", "FM": "injected"}
+    return [
+        (uuid, single(data / "ct-gan" / uuid / f"{number}.dcm"), [(names[r["type"]], float(r["y"]), float(r["x"])) for r in rows])
+        for (uuid, number), rows in by_file.items()
+    ]
+
+
+def away_mm(volume: Volume, row: float, column: float) -> np.ndarray:
+    """(j, i) distance from a place."""
+    dj, di = volume.geometry.pixel_mm
+    j, i = np.indices(volume.shape[1:], dtype=np.float32)
+    return np.hypot((j - row) * dj, (i - column) * di)
+
+
+def test_on_real(net: Small, data: Path, every: int = 6) -> dict[str, list[float]]:
+    """Top-1 hits by the labels of the slice, pixel AUC (within 16 mm against beyond 30 mm), slice AUC against intact
+    slices, each with a 95 % interval (bootstrap over scans)."""
     intact = []
     for folder in sorted((data / "ct").iterdir()):
         for file in sorted(folder.glob("*.dcm"))[::every]:
-            (volume,) = (v for v in read(file) if isinstance(v, Volume))
+            volume = single(file)
             area = searched(volume)
             if area.any():
                 intact.append(float(tamper_map(net, volume.voxels[0])[area].max()))
-    figures: dict[str, list[float]] = defaultdict(list)
-    for (uuid, number), rows in by_file.items():
-        (volume,) = (v for v in read(data / "ct-gan" / uuid / f"{number}.dcm") if isinstance(v, Volume))
+    rows: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for scan, volume, labels in real_slices(data):
         field, area = tamper_map(net, volume.voxels[0]), searched(volume)
-        dj, di = volume.geometry.pixel_mm
-        j, i = np.mgrid[: field.shape[0], : field.shape[1]]
         top = np.unravel_index(int(np.argmax(np.where(area, field, -np.inf))), field.shape)
-        away = [np.hypot((j - float(r["y"])) * dj, (i - float(r["x"])) * di) for r in rows]
+        away = [away_mm(volume, row, column) for _, row, column in labels]
         far = np.min(away, axis=0) > FAR_MM
-        for row, distance in zip(rows, away):
-            kind = {"FB": "removed", "FM": "injected"}[row["type"]]
-            figures[f"{kind}: top-1"].append(float(distance[top] <= HIT_MM))
-            figures[f"{kind}: pixel AUC"].append(_auc(field[(distance <= HIT_MM) & area], field[far & area]))
-            figures[f"{kind}: slice AUC"].append(float(np.mean(np.array(intact) < field[area].max())))
-    return {name: float(np.nanmean(values)) for name, values in sorted(figures.items())}
+        for (kind, *_), distance in zip(labels, away):
+            rows[f"{kind}: top-1"].append((scan, float(distance[top] <= HIT_MM)))
+            rows[f"{kind}: pixel AUC"].append((scan, _auc(field[(distance <= HIT_MM) & area], field[far & area])))
+            rows[f"{kind}: slice AUC"].append((scan, float(np.mean(np.array(intact) < field[area].max()))))
+    return {name: _interval(values) for name, values in sorted(rows.items())}
 
 
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
     if not positive.size or not negative.size:
         return math.nan
-    ranks = np.searchsorted(np.sort(negative), positive)
-    return float(ranks.mean() / negative.size)
+    return float(np.searchsorted(np.sort(negative), positive).mean() / negative.size)
 
 
-def test_on_simulated(net: Small, samples: list[Sample]) -> dict[str, float]:
-    """Share of held-out altered slices whose best point lies on the altered place, by attack."""
-    hits: dict[str, list[bool]] = defaultdict(list)
-    for sample in samples:
-        if sample.mask.any():
-            with torch.no_grad():
-                logits = net(torch.from_numpy(sample.channels.astype(np.float32))[None])[0, 0].numpy()
-            top = np.unravel_index(int(np.argmax(ndimage.gaussian_filter(logits, 4.0))), logits.shape)
-            hits[sample.attack].append(bool(ndimage.binary_dilation(sample.mask, iterations=6)[top]))
-    return {f"held out, {name}: top-1": float(np.mean(h)) for name, h in hits.items()}
+def _interval(values: list[tuple[str, float]], draws: int = 2000) -> list[float]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for scan, value in values:
+        groups[scan].append(value)
+    scans = list(groups.values())
+    rng = np.random.default_rng(0)
+    means = [
+        np.nanmean([v for n in rng.integers(len(scans), size=len(scans)) for v in scans[n]]) for _ in range(draws)
+    ]
+    return [float(v) for v in (np.nanmean([v for _, v in values]), *np.percentile(means, (2.5, 97.5)))]
+
+
+def test_on_simulated(net: Small, samples: Samples) -> dict[str, list[float]]:
+    """Share of altered samples whose best point lies on the altered place, by attack; interval by patient."""
+    hits: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for n, origin in enumerate(samples.origins):
+        if origin.attack != "intact":
+            field = tamper_map(net, samples.slices[n][1].astype(np.float32))
+            near = ndimage.binary_dilation(samples.targets[n] == ALTERED, iterations=6)
+            hits[origin.attack].append((origin.patient, float(near.flat[int(np.argmax(field))])))
+    return {f"held out, {name}: top-1": _interval(values) for name, values in sorted(hits.items())}
+
+
+def strengths(slice_: np.ndarray, near: np.ndarray, far: np.ndarray) -> list[float]:
+    """Standard deviation of each residual in aerated lung, near over far."""
+    lung = ndimage.uniform_filter((slice_ < -700).astype(np.float32), 5) > 0.7
+    near, far = near & lung, far & lung
+    if near.sum() < 40 or far.sum() < 300:
+        return []
+    bands = (filter_(slice_) for filter_ in residual.IN_PLANE.values())
+    return [float(band[near].std() / max(band[far].std(), 1e-3)) for band in bands]
+
+
+def spectra(samples: Samples, data: Path, out: Path | None) -> dict[str, list[float]]:
+    """Median and quartiles of `strengths`, real and simulated (published settings), as figures and, with `out`, a picture."""
+    rows: dict[str, list[list[float]]] = defaultdict(list)
+    for _, volume, labels in real_slices(data):
+        away = [away_mm(volume, row, column) for _, row, column in labels]
+        for (kind, *_), distance in zip(labels, away):
+            rows[f"real, {kind}"].append(strengths(volume.voxels[0], distance < NEAR_MM, np.min(away, axis=0) > 35))
+    for n, origin in enumerate(samples.origins):
+        if origin.attack in PUBLISHED:
+            altered = samples.targets[n] == ALTERED
+            centre = np.array(ndimage.center_of_mass(altered))[:, None, None]
+            distance = np.hypot(*(np.indices(altered.shape) - centre)) * origin.pixel_mm
+            slice_ = samples.slices[n][1].astype(np.float32)
+            rows[f"simulated, {origin.effect}"].append(strengths(slice_, distance < NEAR_MM, distance > 35))
+    figures = {}
+    for name, found in sorted(rows.items()):
+        values = np.array([row for row in found if row])
+        for band, column in zip(residual.IN_PLANE, values.T):
+            figures[f"noise near over far, {band}: {name}"] = [float(v) for v in np.percentile(column, (50, 25, 75))]
+    if out:
+        _draw(figures, out)
+    return figures
+
+
+def _draw(figures: dict[str, list[float]], out: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for axis, kind in zip(axes, ("removed", "injected")):
+        for offset, source in ((-0.12, "real"), (0.12, "simulated")):
+            values = np.array([figures[f"noise near over far, {band}: {source}, {kind}"] for band in residual.IN_PLANE])
+            x = np.arange(len(values)) + offset
+            axis.errorbar(x, values[:, 0], np.abs(values[:, 1:] - values[:, :1]).T, fmt="o", capsize=4, label=source)
+        axis.set_xticks(range(len(residual.IN_PLANE)), residual.IN_PLANE)
+        axis.axhline(1, color="grey", linewidth=0.8)
+        axis.set_title(kind)
+        axis.set_yscale("log")
+    axes[0].set_ylabel("noise inside / far away\n(median, quartiles)")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
 
 
 def main() -> None:
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=here.parent / "shared" / "data")
-    parser.add_argument("--mix", choices=MIXES, default="all")
-    parser.add_argument(
-        "--held-out", nargs="*", default=[], choices=ATTACKS, help="attacks kept out of training and tested on"
-    )
-    parser.add_argument(
-        "--painter", nargs="*", default=[], metavar="TASK=KIND:NAME", help="trained painters for removal, injection"
-    )
+    parser.add_argument("--samples", type=Path, required=True, help="folder for the simulated samples; used again")
+    parser.add_argument("--mix", nargs="*", choices=MIXES, default=["all"])
+    parser.add_argument("--held-out", nargs="*", default=[], choices=ATTACKS, help="kept out of training, tested on")
+    parser.add_argument("--painter", nargs="*", default=[], metavar="KIND:NAME", help="trained painters; NAME says the task")
+    parser.add_argument("--count", type=int, default=300, help="attacks for each patient")
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--attacks", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spectra", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    volumes = intact_volumes(options.data)
-    names = tuple(name for name in MIXES[options.mix] if name not in options.held_out)
-    attacks = with_networks(options.painter)
-    samples = simulate(volumes, [attacks[name] for name in names], options.attacks, options.seed)
-    print(f"{options.mix}: {len(samples)} slices of {len(names)} attacks", flush=True)
-    net = train(samples, options.steps, options.seed)
-    figures = test_on_real(net, options.data)
-    if options.held_out:
-        figures |= test_on_simulated(
-            net, simulate(volumes, [attacks[name] for name in options.held_out], 120, options.seed + 1)
-        )
-    for name, value in figures.items():
-        print(f"{name:40s} {value:.3f}")
+    manifest = csv.DictReader((options.data / "manifest.csv").read_text().splitlines())
+    series = [
+        Series(row["patient"], row["folder"].removeprefix("ct/"), partial(single, options.data / row["folder"]))
+        for row in manifest
+        if row["folder"].startswith("ct/") and row["folder"] != "ct/covid-ny"
+    ]
+    weights = tuple((name, 2 if name in (*PUBLISHED, *VARIED) else 1) for name in MIXES["all"])
+    samples = simulated(series, Plan(weights, tuple(options.painter), options.count), options.samples)
+    print(f"{len(samples)} samples", file=sys.stderr, flush=True)
+    out: dict[str, dict[str, list[float]]] = {"spectra": spectra(samples, options.data, options.spectra)}
+    for mix in options.mix:
+        names = [name for name in MIXES[mix] if name not in options.held_out]
+        net = train(samples.where(lambda origin, names=names: origin.attack in (*names, "intact")), options.steps, options.seed)
+        out[mix] = test_on_real(net, options.data)
+        if options.held_out:
+            out[mix] |= test_on_simulated(net, samples.where(lambda origin: origin.attack in options.held_out))
+    for mix, figures in out.items():
+        print(f"\n{mix}")
+        for name, (value, low, high) in figures.items():
+            print(f"{name:60s} {value:.2f} [{low:.2f}, {high:.2f}]")
     if options.json:
-        options.json.write_text(json.dumps({"mix": options.mix, "steps": options.steps, "figures": figures}, indent=1))
+        options.json.write_text(json.dumps({"steps": options.steps, "figures": out}, indent=1))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,9 @@ GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
 """CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
 UNGUIDED_SHARE = 0.25
 """How often a trained painter is told nothing of the nodule and invents it from the lung around it, as CT-GAN's does."""
+LUNG_SPREAD = (1.0, 1.6)
+"""The touch-up is scaled by the spread of the lung in a sample that holds the tumour's rim, vessels or chest wall as well
+(a cancer that is removed, or the larger second cube); healthy lung that stands in for it spreads less, by such a factor."""
 MAX_GRAIN = 4.0
 """The touch-up's grain is held to 1/4…4 voxels."""
 POOL_STRIDE = 3
@@ -95,7 +98,8 @@ class CtGanChoices:
     cube_mm, hole_mm, working_mm: what is cut, what is painted, the grid it is painted on (0: the scan's own, no
     resampling). order: of the splines. pad: beyond the ends of the scan. outer_scale: second cube over first.
     equalise: through the pooled CDF of `bins` bins over the healthy cubes at `examples`. touch_up: 'copied' noise from
-    `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. reach: of the dome.
+    `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. spread_share: the lung's standard
+    deviation is taken that many times (LUNG_SPREAD). reach: of the dome.
     brighten_only: max(…, original) with the sigmoid. rounding: float → stored integer ('zero' where the scan was given
     in HU, 'floor' where in stored values with an intercept; `sample` draws one). nodule: what the painter paints.
     """
@@ -115,6 +119,7 @@ class CtGanChoices:
     bins: int = CDF_BINS
     touch_up: Literal["copied", "gaussian", "none"] = "copied"
     grain_hu: float = GRAIN_HU
+    spread_share: float = 1.0
     reach: float = 3.0
     brighten_only: bool = True
     rounding: Rounding = "floor"
@@ -230,6 +235,7 @@ class CtGan:
             copied_from=_fixed_place(volume),
             nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,
             touch_up="gaussian" if rng.random() < GAUSSIAN_SHARE else "copied",
+            spread_share=float(np.exp(rng.uniform(*np.log(LUNG_SPREAD)))),
             reach=3.0 if injects else 0.1,
             brighten_only=injects,
             rounding="floor" if rng.random() < 0.5 else "zero",
@@ -318,7 +324,7 @@ def _with_noise(
     if choices.touch_up == "copied":
         return forged + copied_noise(cut(volume.voxels, box_around(choices.copied_from, shape)), levels.copied_below)
     lung = cube[cube < levels.lung_below]
-    spread = float(lung.std()) if lung.size > 1 else 0.0
+    spread = float(lung.std()) * choices.spread_share if lung.size > 1 else 0.0
     sigma = levels.removal_sigma if choices.effect is not Effect.INJECTED else levels.injection_share * spread
     if volume.modality is Modality.MR:
         return noise.rician(forged, sigma, rng)

@@ -1,0 +1,225 @@
+"""Samples of altered and intact places → the dense residual network: a 2.5D map of where a scan was tampered with.
+
+Seven channels (`forensics.channels`) go through a strided stem and dilated residual blocks to one cell per 4 × 4 pixels:
+the logit that a cell was altered, and the logit that, if so, something was injected rather than removed.
+Neighbouring slices are dropped by chance, so that single slices work too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jachai.core.progress import Progress, silent
+from jachai.forensics.channels import CHANNELS, compressed, noise_place, residuals, scales_of, with_windows
+from jachai.tamper.attack import Effect
+from jachai.training.search_data import ALTERED, INTACT, SIDE, UNSURE, Samples
+
+STRIDE = 4
+WIDTHS = (32, 48, 64)
+DILATIONS = (1, 2, 4, 1, 2)
+CROP, BATCH = 128, 16
+DROP_NEIGHBOURS = 0.5
+"""How often the neighbouring slices are withheld."""
+PROCESSED = 0.35
+"""How often a crop is processed after the attack, as laundering or an archive would."""
+FEW_PIXELS = 200
+"""With fewer untouched pixels of lung in a sample, its noise is measured in all of them."""
+LEARNING_RATE = 2e-3
+KIND_WEIGHT = 0.3
+
+
+class _Block(nn.Module):
+    """x + two 3 × 3 convolutions of it, the first one dilated."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.second(torch.relu(self.first(torch.relu(x))))
+        return out
+
+
+class Dense(nn.Module):
+    """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed."""
+
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS, dilations: Sequence[int] = DILATIONS) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.stem = nn.Sequential(
+            nn.Conv2d(len(CHANNELS), first, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(second, third, 3, stride=2, padding=1),
+        )
+        self.body = nn.Sequential(*(_Block(third, dilation) for dilation in dilations), nn.ReLU())
+        self.head = nn.Conv2d(third, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        logits: Tensor = self.head(self.body(self.stem(x)))
+        return logits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """x: float32 (n, 7, CROP, CROP). altered: (n, CROP/4, CROP/4) share of altered pixels; sure: where it counts.
+    injected: (n,) 1 injected, 0 removed, −1 neither."""
+
+    x: npt.NDArray[np.float32]
+    altered: npt.NDArray[np.float32]
+    sure: npt.NDArray[np.float32]
+    injected: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A group of samples and how many of a batch come from it."""
+
+    ready: Ready
+    numbers: npt.NDArray[np.int64]
+    share: float
+
+
+def groups_of(samples: Samples, wanted: Callable[[str], bool]) -> npt.NDArray[np.int64]:
+    """Numbers of the samples whose attack is wanted."""
+    return np.array([n for n, origin in enumerate(samples.origins) if wanted(origin.attack)], dtype=np.int64)
+
+
+def batch_of(draws: Sequence[Draw], size: int, rng: np.random.Generator) -> Batch:
+    """`size` crops, drawn from the groups by their shares; within a group evenly over attacks, then samples."""
+    shares = np.array([draw.share for draw in draws])
+    crops = []
+    for n in range(size):
+        draw = draws[int(rng.choice(len(draws), p=shares / shares.sum()))]
+        number = int(draw.numbers[int(rng.integers(len(draw.numbers)))])
+        crops.append(crop_of(draw.ready, number, rng))
+    x, target, injected = (np.stack(part) for part in zip(*crops))
+    cells = target.reshape(size, CROP // STRIDE, STRIDE, CROP // STRIDE, STRIDE)
+    altered = (cells == ALTERED).mean(axis=(2, 4), dtype=np.float32)
+    unsure = (cells == UNSURE).mean(axis=(2, 4), dtype=np.float32)
+    sure = ((unsure < 0.5) & ((altered > 0.5) | (altered < 0.05))).astype(np.float32)
+    return Batch(x, (altered > 0.5).astype(np.float32), sure, injected.astype(np.float32))
+
+
+def crop_of(
+    ready: Ready, number: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8], int]:
+    """One crop: moved, mirrored, turned, its neighbours withheld in part → (channels, target, injected)."""
+    origin = ready.samples.origins[number]
+    j, i = (int(c) for c in rng.integers(0, SIDE - CROP + 1, size=2))
+    where = (slice(j, j + CROP), slice(i, i + CROP))
+    copy = int(rng.random() < PROCESSED)
+    bank = ready.banks[copy, number][(slice(None), *where)].astype(np.float32)
+    hu = ready.middle[copy, number][where].astype(np.float32)
+    known = origin.neighbours and rng.random() > DROP_NEIGHBOURS
+    if not known:
+        bank[3] = 0
+    x = with_windows(hu, bank, known)
+    target = ready.samples.targets[number][where]
+    if rng.random() < 0.5:
+        x, target = x[..., ::-1], target[..., ::-1]
+    if rng.random() < 0.5:
+        x, target = x[:, ::-1], target[::-1]
+    if rng.random() < 0.5:
+        x, target = x.swapaxes(1, 2), target.T
+    injected = {Effect.INJECTED.value: 1, Effect.REMOVED.value: 0}.get(origin.effect, -1)
+    return np.ascontiguousarray(x), np.ascontiguousarray(target), injected
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """Samples with their channels made once. banks: float16 (2, n, 4, SIDE, SIDE), residuals in noise levels of the
+    sample as it is, and processed as an archive or launderer would. middle: int16 (2, n, SIDE, SIDE) HU."""
+
+    samples: Samples
+    banks: npt.NDArray[np.float16]
+    middle: npt.NDArray[np.int16]
+
+
+def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Ready:
+    """Takes some 20 ms a sample."""
+    n = len(samples)
+    banks = np.empty((2, n, 4, SIDE, SIDE), np.float16)
+    middle = np.empty((2, n, SIDE, SIDE), np.int16)
+    for number in range(n):
+        rng = np.random.default_rng((seed, number // 2))  # a pair is processed alike
+        as_is = samples.slices[number].astype(np.float32)
+        for copy, slices in enumerate((as_is, processed(as_is, rng))):
+            place = noise_place(slices[1]) & (samples.targets[number] == INTACT)
+            if place.sum() < FEW_PIXELS:
+                place = noise_place(slices[1])
+            bank = residuals(slices[1], *((slices[0], slices[2]) if samples.origins[number].neighbours else (None, None)))
+            banks[copy, number] = compressed(bank, scales_of(bank, place))
+            middle[copy, number] = slices[1]
+        progress("preparing", (number + 1) / n)
+    return Ready(samples, banks, middle)
+
+
+def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """(3, j, i) as an archive or launderer may leave it: smoothed, sharpened, noisier, coarser in value, resampled."""
+    kind = int(rng.integers(6))
+    if kind == 0:
+        slices = ndimage.gaussian_filter(slices, (0, *[float(rng.uniform(0.25, 0.7))] * 2))
+    elif kind == 1:
+        blurred = ndimage.gaussian_filter(slices, (0, *[float(rng.uniform(0.5, 1.0))] * 2))
+        slices = slices + np.float32(rng.uniform(0.2, 1.0)) * (slices - blurred)
+    elif kind == 2:
+        slices = slices + rng.standard_normal(slices.shape, dtype=np.float32) * np.float32(rng.uniform(1, 12))
+    elif kind == 3:
+        step = np.float32(rng.choice((2.0, 4.0, 8.0)))
+        slices = np.rint(slices / step) * step
+    elif kind == 4:
+        shift = rng.uniform(-0.5, 0.5, 2)
+        slices = ndimage.shift(slices, (0, *shift), order=int(rng.choice((1, 3))), mode="nearest")
+    else:
+        slices = ndimage.median_filter(slices, (1, 3, 3)) * np.float32(0.5) + slices * np.float32(0.5)
+    return np.rint(slices).astype(np.float32)
+
+
+def loss_of(logits: Tensor, altered: Tensor, sure: Tensor, injected: Tensor) -> Tensor:
+    """Cross-entropy of both outputs: the first where it is sure, the second inside what was injected or removed."""
+    weight = sure * (1 + altered)
+    first = functional.binary_cross_entropy_with_logits(logits[:, 0], altered, reduction="none")
+    known = altered * sure * (injected >= 0).float()[:, None, None]
+    wanted = injected.clamp(min=0)[:, None, None].expand_as(known)
+    second = functional.binary_cross_entropy_with_logits(logits[:, 1], wanted, reduction="none")
+    total: Tensor = (first * weight).sum() / weight.sum() + KIND_WEIGHT * (second * known).sum() / (known.sum() + 1)
+    return total
+
+
+def fit(
+    net: Dense, draws: Sequence[Draw], steps: int, seed: int, *, rate: float = LEARNING_RATE, batch: int = BATCH
+) -> Iterator[tuple[int, float]]:
+    """`steps` steps of AdamW on a one-cycle schedule; yields (step, loss)."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.15)
+    net.train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for step in range(steps):
+        drawn = batch_of(draws, batch, np.random.default_rng((seed, step)))
+        x = torch.from_numpy(drawn.x).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(x)
+        loss = loss_of(
+            logits.float(), *(torch.from_numpy(part) for part in (drawn.altered, drawn.sure, drawn.injected))
+        )
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        yield step + 1, float(loss.item())
+    net.eval()

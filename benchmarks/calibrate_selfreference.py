@@ -20,7 +20,8 @@ import numpy as np
 import pydicom
 
 from jachai.core.volume import Volume
-from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, STACK, limits_of
+from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN
+from jachai.forensics.domain import STACK, limits_of
 from jachai.forensics.selfreference import Evidence, measure
 from jachai.io.files import Refusal, read
 

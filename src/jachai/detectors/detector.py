@@ -51,6 +51,7 @@ class TamperMap:
     0, −inf where nothing could be measured. cues: name → Map of z-scores (NaN where not measured). kinds: each cue's name →
     the kind of tampering it speaks for. cue_evidence: each cue's share in the units of `evidence`.
     limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
+    injected: probability that a place, if altered, was injected rather than removed; None: the cues tell the kind.
     """
 
     evidence: Map
@@ -60,6 +61,7 @@ class TamperMap:
     kinds: Mapping[str, Kind]
     reference: Reference
     limits: tuple[str, ...] = ()
+    injected: Map | None = None
 
 
 class Detector(Protocol):

@@ -19,6 +19,8 @@ REACH_MM = 24.0
 """A candidate reaches at most this far from its peak."""
 BOX_SHARE = 0.5
 """The box holds what is connected to the peak above this share of its evidence."""
+UNDECIDED = 0.15
+"""A predicted kind this near to even odds is no kind."""
 DEFAULT_SPACING_MM = (1.0, 0.7, 0.7)
 """For distances within a picture only, which has no geometry; no millimetre of it is reported."""
 
@@ -127,7 +129,10 @@ def _strongest(values: Map, peak: Peak) -> float:
 
 
 def _kind(found: TamperMap, peak: Peak) -> Kind:
-    """The kind of the strongest cue; `altered` where cues of two kinds are both beyond the threshold."""
+    """What the detector predicts or, without that, the kind of the strongest cue; `altered` where it is undecided."""
+    if found.injected is not None:
+        share = float(found.injected[peak.index])
+        return Kind.ALTERED if abs(share - 0.5) < UNDECIDED else (Kind.INJECTED if share > 0.5 else Kind.REMOVED)
     if not found.cue_evidence:
         return Kind.ALTERED
     shares = {name: _strongest(share, peak) for name, share in found.cue_evidence.items()}

@@ -28,8 +28,10 @@ DILATIONS = (1, 2, 4, 1, 2)
 CROP, BATCH = 128, 16
 DROP_NEIGHBOURS = 0.5
 """How often the neighbouring slices are withheld."""
-PROCESSED = 0.35
+PROCESSED = 0.5
 """How often a crop is processed after the attack, as laundering or an archive would."""
+UNEVEN = 0.5
+"""How often what is processed is first given uneven noise."""
 FEW_PIXELS = 200
 """With fewer untouched pixels of lung in a sample, its noise is measured in all of them."""
 LEARNING_RATE = 2e-3
@@ -169,7 +171,10 @@ def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Read
 
 
 def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(3, j, i) as an archive or launderer may leave it: smoothed, sharpened, noisier, coarser in value, resampled."""
+    """(3, j, i) as another scanner, an archive or a launderer may leave it: noisier here than there, smoothed, sharpened,
+    coarser in value, resampled."""
+    if rng.random() < UNEVEN:
+        slices = slices + uneven_noise(slices.shape, rng)
     kind = int(rng.integers(6))
     if kind == 0:
         slices = ndimage.gaussian_filter(slices, (0, *[float(rng.uniform(0.25, 0.7))] * 2))
@@ -187,6 +192,16 @@ def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.
     else:
         slices = ndimage.median_filter(slices, (1, 3, 3)) * np.float32(0.5) + slices * np.float32(0.5)
     return np.rint(slices).astype(np.float32)
+
+
+def uneven_noise(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """(3, j, i) noise of a reconstruction's grain whose strength changes slowly over the slice, as behind shoulders, spine
+    and heart: many scanners show it, the few intact scans at hand hardly do."""
+    grain = float(rng.uniform(0.4, 1.1))
+    noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.3, grain, grain))
+    noise /= np.float32(noise.std())
+    slope = ndimage.zoom(rng.uniform(-1, 1, (3, 3)).astype(np.float32), [n / 3 for n in shape[1:]], order=2)
+    return noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(rng.uniform(3, 40))
 
 
 def loss_of(logits: Tensor, altered: Tensor, sure: Tensor, injected: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ plane and across slices and put into units of the card's calibration. What it fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Dense:
         if volume.modality is not Modality.CT:
             limits += ("The network learnt from chest CT only.",)
         where = searched(volume)
-        logits, kinds = self.logits(volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2))
+        logits, kinds = search(network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2))
         units = (logits - np.float32(basis.typical)) / np.float32(basis.threshold - basis.typical)
         return TamperMap(
             evidence=np.where(where, units, -np.inf).astype(np.float32),
@@ -84,26 +84,35 @@ class Dense:
             limits=limits,
         )
 
-    def logits(self, volume: Volume, where: Mask, progress: Progress = silent) -> tuple[Map, Map]:
-        """(logit that a cell was altered, smoothed; probability that, if so, something was injected), both (k, j', i')."""
-        altered = np.full(where.shape, LOWEST, dtype=np.float32)
-        injected = np.full(where.shape, 0.5, dtype=np.float32)
-        run = session(self.bundle)
-        count = len(where)
-        gaps = set(volume.geometry.gaps if volume.geometry else ())
-        for k in np.flatnonzero(where.any(axis=(1, 2))):
-            cells = window(where[k])
-            pixels = tuple(slice(c.start * STRIDE, c.stop * STRIDE) for c in cells)
-            both = 0 < k < count - 1 and k not in gaps and k - 1 not in gaps
-            near = [volume.voxels[n][pixels] if both else None for n in (k - 1, k + 1 if k + 1 < count else k)]
-            x = seen(volume.voxels[k][pixels], where[k][cells], near[0], near[1])
-            out = run.run([OUTPUT], {INPUT: x[None]})[0][0]
-            rows, columns = (min(a, b.stop - b.start) for a, b in zip(out.shape[1:], cells))
-            place = (slice(cells[0].start, cells[0].start + rows), slice(cells[1].start, cells[1].start + columns))
-            altered[k][place] = np.maximum(out[0, :rows, :columns], LOWEST)
-            injected[k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
-            progress("searching", (k + 1) / count)
-        return smoothed(altered, volume), smoothed(injected, volume)
+
+Network = Callable[[Map], Map]
+"""(7, j, i) channels → (2, ⌈j/4⌉, ⌈i/4⌉) logits."""
+
+
+def network_of(bundle: Bundle) -> Network:
+    """The bundle's network, through onnxruntime."""
+    run = session(bundle)
+    return lambda x: np.asarray(run.run([OUTPUT], {INPUT: x[None]})[0][0])
+
+
+def search(network: Network, volume: Volume, where: Mask, progress: Progress = silent) -> tuple[Map, Map]:
+    """(logit that a cell was altered; probability that, if so, something was injected), smoothed, both (k, j', i')."""
+    altered = np.full(where.shape, LOWEST, dtype=np.float32)
+    injected = np.full(where.shape, 0.5, dtype=np.float32)
+    count = len(where)
+    gaps = set(volume.geometry.gaps if volume.geometry else ())
+    for k in np.flatnonzero(where.any(axis=(1, 2))):
+        cells = window(where[k])
+        pixels = tuple(slice(c.start * STRIDE, c.stop * STRIDE) for c in cells)
+        both = 0 < k < count - 1 and not {k - 1, k} & gaps
+        near = [volume.voxels[n][pixels] for n in (k - 1, k + 1)] if both else [None, None]
+        out = network(seen(volume.voxels[k][pixels], where[k][cells], near[0], near[1]))
+        rows, columns = (min(a, b.stop - b.start) for a, b in zip(out.shape[1:], cells))
+        place = (slice(cells[0].start, cells[0].start + rows), slice(cells[1].start, cells[1].start + columns))
+        altered[k][place] = np.maximum(out[0, :rows, :columns], LOWEST)
+        injected[k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
+        progress("searching", (int(k) + 1) / count)
+    return smoothed(altered, volume), smoothed(injected, volume)
 
 
 def searched(volume: Volume) -> Mask:

@@ -104,7 +104,7 @@ def batch_of(draws: Sequence[Draw], size: int, rng: np.random.Generator) -> Batc
     """`size` crops, drawn from the groups by their shares; within a group evenly over attacks, then samples."""
     shares = np.array([draw.share for draw in draws])
     crops = []
-    for n in range(size):
+    for _n in range(size):
         draw = draws[int(rng.choice(len(draws), p=shares / shares.sum()))]
         number = int(draw.numbers[int(rng.integers(len(draw.numbers)))])
         crops.append(crop_of(draw.ready, number, rng))

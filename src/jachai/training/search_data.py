@@ -8,7 +8,7 @@ nothing about the class. Whole altered scans are never written: a thousand attac
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -209,47 +209,3 @@ def target_of(changed: Mask) -> Target:
     altered = ndimage.gaussian_filter(changed.astype(np.float32), SMOOTH) > CHANGED_SHARE
     rim = ndimage.binary_dilation(changed, iterations=RIM)
     return np.where(altered, ALTERED, np.where(rim, UNSURE, INTACT)).astype(np.int8)
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """A slice with labelled places. places: (j, i, effect, within_mm, clear_mm): altered within, unknown up to clear."""
-
-    patient: str
-    host: str
-    slices: npt.NDArray[np.float32]
-    neighbours: bool
-    pixel_mm: tuple[float, float]
-    places: tuple[tuple[float, float, Effect, float, float], ...]
-    family: str = "real"
-
-
-def from_labels(labelled: Iterable[Labelled], jitter: int = 12, copies: int = 1, seed: int = 0) -> Samples:
-    """Samples round every labelled place: altered inside `within_mm`, UNSURE up to `clear_mm`, intact beyond."""
-    rng = np.random.default_rng(seed)
-    slices, targets, origins = [], [], []
-    for item in labelled:
-        target = np.zeros(item.slices.shape[1:], np.int8)
-        grid = np.indices(target.shape, dtype=np.float32)
-        away = [
-            np.hypot((grid[0] - j) * item.pixel_mm[0], (grid[1] - i) * item.pixel_mm[1]) for j, i, *_ in item.places
-        ]
-        for distance, (*_, clear) in zip(away, item.places):
-            target[distance < clear] = UNSURE
-        for distance, (_, _, _, within, _) in zip(away, item.places):
-            target[distance < within] = ALTERED
-        for j, i, effect, within, _ in item.places:
-            if within <= 0:
-                continue
-            for _ in range(copies):
-                rows, columns = (
-                    window(round(c) + int(rng.integers(-jitter, jitter + 1)), n) for c, n in zip((j, i), target.shape)
-                )
-                slices.append(stored(item.slices[:, rows, columns]))
-                targets.append(fitted(target[rows, columns]))
-                origins.append(
-                    Origin(item.patient, item.host, "real", item.family, effect.value, item.neighbours, item.pixel_mm[0])
-                )
-    if not slices:
-        return Samples.joined(())
-    return Samples(np.stack(slices), np.stack(targets), tuple(origins))

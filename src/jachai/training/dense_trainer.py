@@ -1,0 +1,358 @@
+"""Entries of manifests → the bundle of a dense search network: simulate, prepare, train, calibrate, export; resumable.
+
+Stages, each kept in the run's folder and taken from there when it is done: `simulated/` (attacks on the intact series),
+`ready/` (channels), `part-K` (a network that saw no patient of part K, for calibration and for honest figures), `whole`
+(the one that is exported). Intact patients are scored by the network that never saw them: their scores are the calibration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from jachai import __version__
+from jachai.core.errors import UsageError
+from jachai.core.progress import Progress, silent
+from jachai.core.volume import Modality, Volume
+from jachai.dataset.manifest import Entry, Label
+from jachai.detectors import dense
+from jachai.detectors.bundle import Card, digest_of, write_bundle
+from jachai.forensics.channels import CHANNELS
+from jachai.forensics.domain import STACK
+from jachai.tamper import ATTACKS, shelf
+from jachai.training.dense import Dense, Draw, Ready, fit, made_ready
+from jachai.training.dense_export import exported
+from jachai.training.search_data import Samples
+from jachai.training.search_sets import (
+    altered_samples,
+    far_samples,
+    hosts_of,
+    intact_samples,
+    labelled_of,
+    thick_enough,
+)
+from jachai.training.simulation import WITHOUT, Plan, Series, simulated
+from jachai.training.trainer import (
+    BUNDLE,
+    LICENCES,
+    UNKNOWN_LICENCE,
+    TrainSettings,
+    draw_curve,
+    refuse_old_run,
+    versions,
+    write_record,
+)
+
+STEPS = 2000
+COUNT = 300
+"""Simulated attacks for each intact patient."""
+PARTS = 5
+"""Networks that each leave out a fifth of the patients."""
+SHARES = {"simulated, altered": 0.26, "simulated, intact": 0.22, "intact": 0.17, "real": 0.2, "far": 0.15}
+"""Of a batch. Groups without samples are left out."""
+MARGIN = 1.0
+"""Logits by which the threshold lies above the most suspicious intact patient that a network never saw."""
+EVERY = 6
+"""Every sixth slice of an intact series is scored alone, for the calibration of single slices."""
+TYPICAL = 0.5
+LOSSES = 25
+"""Steps that one point of the learning curve averages."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseTrainer:
+    """`Trainer` of the dense search network. without: families of attacks that it must not see."""
+
+    without: frozenset[str] = frozenset()
+    role: str = "search"
+
+    def train(self, data: Sequence[Entry], out: Path, settings: TrainSettings, progress: Progress = silent) -> Path:
+        """See Trainer."""
+        refuse_old_run(out, settings.resume)
+        began = time.perf_counter()
+        hosts = [one for one in hosts_of(data) if thick_enough(one.read())]
+        if not hosts:
+            raise UsageError("There is no intact CT series to simulate attacks on.", "Add intact series to the manifest.")
+        steps = settings.steps or STEPS
+        plan = Plan(self._attacks(), trained_painters(), COUNT if not settings.epochs else settings.epochs, settings.seed)
+        run = Run(out, steps, settings.seed, hosts, tuple(data), plan)
+        run.prepare(settings.threads, progress)
+        run.learn(settings.threads, progress)
+        whole = run.network(None)
+        calibration = run.calibration()
+        network = exported(whole)
+        record = {
+            "settings": settings.told(),
+            "plan": {"attacks": plan.attacks, "painters": plan.painters, "count": plan.count},
+            "without_families": sorted(self.without),
+            "samples": {name: len(ready.samples) for name, ready in run.ready().items()},
+            "steps": steps,
+            "parts": PARTS,
+            "seconds": round(time.perf_counter() - began, 1),
+            "versions": f"{versions()}, torch {torch.__version__}",
+        }
+        name = settings.name or dense.ARCHITECTURE
+        write_bundle(out / BUNDLE, network, self._card(name, network, data, calibration, record))
+        write_record(out, record)
+        losses = run.losses(None)
+        draw_curve(out, f"{name}: learning curve", {"loss: training": losses}, f"{LOSSES} steps")
+        return out / BUNDLE
+
+    def _attacks(self) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (name, 2 if attack.family == "ctgan" else 1)
+            for name, attack in ATTACKS.items()
+            if name not in WITHOUT and attack.family not in self.without
+        )
+
+    def _card(
+        self, name: str, network: bytes, data: Sequence[Entry], calibration: dict[str, Any], record: dict[str, Any]
+    ) -> Card:
+        patients = {entry.patient for entry in data if entry.label is not Label.TAMPERED}
+        sources = sorted({entry.source for entry in data})
+        return Card(
+            name=name,
+            role="search",
+            architecture=dense.ARCHITECTURE,
+            version=__version__,
+            model_sha256=digest_of(network),
+            inputs={"channels": list(CHANNELS), "grid": "native", "stride": dense.STRIDE},
+            classes=("altered", "injected if altered"),
+            threshold=1.0,
+            threshold_from=(
+                f"evidence 1: {MARGIN} logits above the most suspicious intact patient, each scored by a network that "
+                "was trained without that patient"
+            ),
+            calibration=calibration,
+            training=record,
+            data=tuple({"collection": one, "licence": LICENCES.get(one, UNKNOWN_LICENCE)} for one in sources),
+            limits=(
+                "Chest CT only, and only the lungs and their rim.",
+                f"It has seen {len(patients)} intact patients: scanners that differ from theirs may be judged wrongly.",
+                "Changes of a whole scan at once are not seen.",
+            ),
+        )
+
+
+def trained_painters() -> tuple[str, ...]:
+    """Painters on the user's shelf whose names say their task ('…-removal', '…-injection'), in order."""
+    folder = shelf.painters_folder()
+    if not folder.is_dir():
+        return ()
+    names = []
+    for one in sorted(folder.iterdir()):
+        for kind in shelf.KINDS:
+            if (one / shelf.FILE).exists() and any(task in one.name for task in shelf.TASKS):
+                names += [f"{kind}:{one.name}"] if _is_kind(kind, one.name) else []
+    return tuple(names)
+
+
+def _is_kind(kind: shelf.Kind, name: str) -> bool:
+    try:
+        return shelf.find(f"{kind}:{name}").card.kind == kind
+    except UsageError:
+        return False
+
+
+def part_of(patient: str, parts: int = PARTS) -> int:
+    """Which part a patient belongs to: by the SHA-256 of the name within its collection."""
+    return int(hashlib.sha256(patient.rsplit("/", 1)[-1].encode()).hexdigest(), 16) % parts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """The stages of one training in its folder."""
+
+    out: Path
+    steps: int
+    seed: int
+    hosts: Sequence[Series]
+    entries: tuple[Entry, ...]
+    plan: Plan
+
+    def prepare(self, threads: int, progress: Progress) -> None:
+        """Samples and their channels, on `threads` processes."""
+        jobs = [(self, n, threads) for n in range(threads)]
+        for done, _ in enumerate(_in_processes(_prepare, jobs, threads)):
+            progress("simulating and preparing", (done + 1) / len(jobs))
+
+    def learn(self, threads: int, progress: Progress) -> None:
+        """A network for each part left out, and the whole one."""
+        parts: list[int | None] = [None, *range(PARTS)]
+        jobs = [(self, part) for part in parts if not self._finished(part)]
+        for done, _ in enumerate(_in_processes(_learn, jobs, threads)):
+            progress("training", (done + 1) / len(jobs))
+
+    def ready(self) -> dict[str, Ready]:
+        """Group → prepared samples."""
+        return {folder.name: _opened(folder) for folder in sorted((self.out / "ready").iterdir())}
+
+    def _folder(self, part: int | None) -> Path:
+        return self.out / ("whole" if part is None else f"part-{part}")
+
+    def _finished(self, part: int | None) -> bool:
+        return (self._folder(part) / "scores.json").exists()
+
+    def network(self, part: int | None) -> Dense:
+        """A trained one."""
+        net = Dense()
+        net.load_state_dict(safetensors.torch.load_file(self._folder(part) / "network.safetensors"))
+        return net.eval()
+
+    def losses(self, part: int | None) -> list[float]:
+        """Of its training, in steps of LOSSES."""
+        told = json.loads((self._folder(part) / "scores.json").read_text())
+        return [float(value) for value in told["losses"]]
+
+    def draws(self, part: int | None) -> list[Draw]:
+        """Groups of samples without the patients of a part."""
+        out: list[Draw] = []
+        groups = self.ready()
+        for name, share in SHARES.items():
+            kind, _, which = name.partition(", ")
+            fitting = [ready for group, ready in groups.items() if group.split("-")[0] == kind]
+            for ready in fitting:
+                numbers = [
+                    n
+                    for n, origin in enumerate(ready.samples.origins)
+                    if (part is None or part_of(origin.patient) != part)
+                    and (not which or (origin.attack == "intact") == (which == "intact"))
+                ]
+                if numbers:
+                    out.append(Draw(ready, np.array(numbers), share / len(fitting)))
+        return out
+
+    def fitted(self, part: int | None) -> None:
+        """Train, save, and score the intact patients of the part."""
+        torch.manual_seed(self.seed + (PARTS if part is None else part))
+        net = Dense()
+        told: list[float] = []
+        recent: list[float] = []
+        for step, loss in fit(net, self.draws(part), self.steps, self.seed * 97 + (PARTS if part is None else part)):
+            recent.append(loss)
+            if step % LOSSES == 0:
+                told.append(round(float(np.mean(recent)), 5))
+                recent.clear()
+        folder = self._folder(part)
+        folder.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "network.safetensors")
+        scores = {} if part is None else self.intact_scores(net, part)
+        (folder / "scores.json").write_text(json.dumps({"losses": told, **scores}, indent=1))
+
+    def intact_scores(self, net: Dense, part: int) -> dict[str, dict[str, float]]:
+        """basis → patient → the highest smoothed logit of intact scans, by a network that never saw the patient."""
+        out: dict[str, dict[str, float]] = {"slice": {}, "volume": {}}
+        network = network_of(net)
+        for patient, volume in intact_volumes(self.entries, lambda who: part_of(who) == part):
+            for basis, one in _judged(volume):
+                where = dense.searched(one)
+                if where.any():
+                    highest = float(dense.search(network, one, where)[0][where].max())
+                    out[basis][patient] = max(highest, out[basis].get(patient, -np.inf))
+        return out
+
+    def calibration(self) -> dict[str, Any]:
+        """What the card holds: basis → typical logit, threshold, and each intact patient's score."""
+        out: dict[str, Any] = {}
+        told = [json.loads((self._folder(part) / "scores.json").read_text()) for part in range(PARTS)]
+        for basis in ("slice", "volume"):
+            scores = {who: value for one in told for who, value in one[basis].items()}
+            if not scores:
+                raise UsageError("There is no intact scan to calibrate with.", f"Add series of {STACK} slices or more.")
+            values = np.array(sorted(scores.values()))
+            out[basis] = {
+                "typical": round(float(np.quantile(values, TYPICAL)), 4),
+                "threshold": round(float(values[-1]) + MARGIN, 4),
+                "patients": [round(float(value), 4) for value in values],
+            }
+        return out
+
+
+def network_of(net: Dense) -> dense.Network:
+    """A trained network as the search asks it."""
+    net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def asked(x: Any) -> Any:
+        with torch.inference_mode():
+            return net(torch.from_numpy(x)[None].to(memory_format=torch.channels_last))[0].numpy()
+
+    return asked
+
+
+def intact_volumes(entries: Sequence[Entry], wanted: Callable[[str], bool]) -> Iterator[tuple[str, Volume]]:
+    """(patient, volume) of every intact CT, series and single slices."""
+    from jachai.dataset.voxels import volume_of
+
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.label is not Label.TAMPERED and wanted(entry.patient) and entry.path not in seen:
+            seen.add(entry.path)
+            volume = volume_of(entry)
+            if volume.modality is Modality.CT:
+                yield entry.patient, volume
+
+
+def _judged(volume: Volume) -> Iterator[tuple[str, Volume]]:
+    """A volume as a volume, and every EVERY-th slice of it alone."""
+    if volume.shape[0] >= STACK:
+        yield "volume", volume
+    for k in range(0, volume.shape[0], EVERY):
+        whole = tuple((0, n) for n in volume.shape[1:])
+        geometry = None if volume.geometry is None else volume.geometry.cropped(((k, k + 1), *whole))  # type: ignore[arg-type]
+        yield "slice", Volume(volume.voxels[k : k + 1], volume.modality, geometry, volume.provenance)
+
+
+def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any], threads: int) -> Iterator[None]:
+    if threads < 2 or len(jobs) < 2:
+        yield from map(work, jobs)
+        return
+    with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, jobs)
+
+
+def _prepare(job: tuple[Run, int, int]) -> None:
+    """Every `count`-th part of the simulation, and every `count`-th of the other groups."""
+    run, number, count = job
+    torch.set_num_threads(1)
+    _prepared(
+        run.out / "ready" / f"simulated-{number}",
+        lambda: simulated(run.hosts, run.plan, run.out / "simulated", only=lambda n: n % count == number),
+        run.seed,
+    )
+    labelled = [one for n, one in enumerate(labelled_of(run.entries)) if n % count == number]
+    _prepared(run.out / "ready" / f"real-{number}", lambda: altered_samples(labelled, run.seed), run.seed)
+    _prepared(run.out / "ready" / f"far-{number}", lambda: far_samples(labelled, run.seed), run.seed)
+    here = [one for n, one in enumerate(run.hosts) if n % count == number]
+    _prepared(run.out / "ready" / f"intact-{number}", lambda: intact_samples(here, run.seed), run.seed)
+
+
+def _prepared(folder: Path, make: Callable[[], Samples], seed: int) -> None:
+    if (folder / "middle.npy").exists():
+        return
+    ready = made_ready(make(), seed)
+    ready.samples.save(folder)
+    np.save(folder / "banks.npy", ready.banks)
+    np.save(folder / "middle.npy", ready.middle)
+
+
+def _opened(folder: Path) -> Ready:
+    banks, middle = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("banks", "middle"))
+    return Ready(Samples.load(folder), banks, middle)
+
+
+def _learn(job: tuple[Run, int | None]) -> None:
+    torch.set_num_threads(1)
+    run, part = job
+    run.fitted(part)
+

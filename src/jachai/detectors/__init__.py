@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from jachai.core.errors import UsageError
+from jachai.detectors.bundle import Bundle, find_bundle, places
 from jachai.detectors.detector import Detector
 
 
@@ -15,17 +16,52 @@ def _selfreference() -> Detector:
     return load()
 
 
-DETECTORS: dict[str, Callable[[], Detector]] = {"selfreference": _selfreference}
+def _dense() -> Detector:
+    from jachai.detectors.dense import load
+
+    return load("dense")
+
+
+def _jachai() -> Detector:
+    from jachai.detectors.by_modality import ByModality
+
+    return ByModality(_dense(), _selfreference())
+
+
+def _dense_of(bundle: Bundle) -> Detector:
+    from jachai.detectors.dense import of_bundle
+
+    return of_bundle(bundle)
+
+
+DETECTORS: dict[str, Callable[[], Detector]] = {
+    "jachai": _jachai,
+    "dense": _dense,
+    "selfreference": _selfreference,
+}
 """A new engine is one module and one line here. Loading is put off until an engine is asked for."""
-DEFAULT = "selfreference"
+DEFAULT = "jachai"
+ARCHITECTURES: dict[str, Callable[[Bundle], Detector]] = {"dense": _dense_of}
+"""What a search model's bundle says of itself → the engine that runs it: for models that users train or import."""
 
 
 def load(name: str | None = None) -> Detector:
-    """The engine of that name, or the default. Raises UsageError for an unknown name, ModelError if it cannot be loaded."""
+    """The engine of that name, a search model's bundle by name or path, or the default.
+
+    Raises UsageError for an unknown name, ModelError if it cannot be loaded. There is no fallback.
+    """
     chosen = DEFAULT if name is None else name
-    if chosen not in DETECTORS:
-        nearest = difflib.get_close_matches(chosen, DETECTORS, n=1, cutoff=0.0)
+    if chosen in DETECTORS:
+        return DETECTORS[chosen]()
+    known = [*DETECTORS, *(one for one, _ in places() if one not in DETECTORS)]
+    if chosen not in known and "/" not in chosen and "\\" not in chosen:
+        nearest = difflib.get_close_matches(chosen, known, n=1, cutoff=0.0)
         raise UsageError(
-            f"There is no model called '{chosen}'.", f"Known: {', '.join(DETECTORS)}. Did you mean '{nearest[0]}'?"
+            f"There is no model called '{chosen}'.", f"Known: {', '.join(known)}. Did you mean '{nearest[0]}'?"
         )
-    return DETECTORS[chosen]()
+    bundle = find_bundle(chosen)
+    if bundle.card.role != "search" or bundle.card.architecture not in ARCHITECTURES:
+        raise UsageError(
+            f"'{chosen}' is a {bundle.card.role} model: it does not search a scan.", f"Known: {', '.join(DETECTORS)}."
+        )
+    return ARCHITECTURES[bundle.card.architecture](bundle)

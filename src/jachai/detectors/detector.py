@@ -52,6 +52,7 @@ class TamperMap:
     the kind of tampering it speaks for. cue_evidence: each cue's share in the units of `evidence`.
     limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
     injected: probability that a place, if altered, was injected rather than removed; None: the cues tell the kind.
+    spoke: which engine of several this is from; None: the detector itself.
     """
 
     evidence: Map
@@ -62,6 +63,7 @@ class TamperMap:
     reference: Reference
     limits: tuple[str, ...] = ()
     injected: Map | None = None
+    spoke: ModelIdentity | None = None
 
 
 class Detector(Protocol):

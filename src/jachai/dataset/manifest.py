@@ -40,7 +40,7 @@ class Entry:
     path: file or folder of one volume, absolute in memory. source: the collection. patient, scan: names that are unique
     among all collections (a DICOM Series Instance UID for `scan` where there is one); an original and what became of it
     share the patient. slice: number of the slice in its scan, if `path` holds that slice alone. original: `scan` of the
-    pristine parent of an altered one.
+    pristine parent of an altered one. donor: patient whose tissue was put into this scan (`splice`), if another.
 
     label, and for tampered ones kind, attack (name in ATTACKS, or the generator of a foreign set), family (attacks held
     out together), record (`tamper.AttackRecord.to_json()`; its `changed` is the mask), mask (path of a volume whose
@@ -76,6 +76,7 @@ class Entry:
     spacing_mm: tuple[float | None, float, float] | None = None
     offset: float | None = None
     original: str | None = None
+    donor: str | None = None
     sha256: str | None = None
     software: Mapping[str, str] = field(default_factory=dict)
     split: str | None = None

@@ -68,7 +68,7 @@ def split(entries: Sequence[Entry], plan: Plan) -> tuple[Entry, ...]:
     """The entries in their order, `split` and `fold` filled in; checked by `check_no_leak`.
 
     A group with a maker, kernel or collection that is held out goes to test as a whole. An entry of a held-out family goes
-    to test if its group does, else it is marked unused. Raises UsageError where there are fewer groups than parts.
+    to test if its group does, else it is marked unused. So is one with tissue of a patient of another part. Raises UsageError where there are fewer groups than parts.
     """
     groups = groups_of(entries)
     pinned = [any(out.holds(e) for out in plan.held_out if out.field in WHOLE_GROUPS for e in g) for g in groups]
@@ -83,8 +83,17 @@ def split(entries: Sequence[Entry], plan: Plan) -> tuple[Entry, ...]:
         folds = _deal(rest, dict.fromkeys(names, 1 / plan.folds), plan.seed)
         fold_of = {id(e): int(fold) for group, fold in zip(rest, folds) for e in group}
     done = tuple(_placed(entry, part_of[id(entry)], fold_of.get(id(entry)), plan) for entry in entries)
+    where = {entry.patient: (entry.split, entry.fold) for entry in done if entry.split != UNUSED}
+    done = tuple(replace(e, split=UNUSED, fold=None) if _from_elsewhere(e, where) else e for e in done)
     check_no_leak(done, plan.held_out)
     return done
+
+
+def _from_elsewhere(entry: Entry, where: Mapping[str, tuple[str | None, int | None]]) -> bool:
+    """Does it hold tissue of a patient who stands in another part?"""
+    if entry.donor is None or entry.split == UNUSED:
+        return False
+    return where.get(entry.donor, (entry.split, entry.fold)) != (entry.split, entry.fold)
 
 
 def _placed(entry: Entry, part: str, fold: int | None, plan: Plan) -> Entry:
@@ -105,7 +114,7 @@ def check_no_leak(entries: Sequence[Entry], held_out: Sequence[HeldOut] = ()) ->
         if entry.split == UNUSED:
             continue
         where = (entry.split, entry.fold)
-        for tie in _ties(entry):
+        for tie in (*_ties(entry), *([("patient", entry.donor)] if entry.donor else [])):
             other = seen.setdefault(tie, where)
             if other != where:
                 raise Leak(f"The {tie[0]} of {entry.place_in_scan} stands in {_shown(other)} and in {_shown(where)}.")

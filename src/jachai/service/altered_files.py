@@ -163,9 +163,17 @@ def entry_of(altered: Altered, scan: Path, mask: Path) -> Entry:
         kernel=volume.provenance.attributes.get("Kernel") or None,
         spacing_mm=None if geometry is None else geometry.spacing_mm,
         original=recipe.original.scan,
+        donor=_donor(recipe),
         sha256=hash_of(scan),
         software={"jachai": __version__, **{name: version(name) for name in SOFTWARE}},
     )
+
+
+def _donor(recipe: Recipe) -> str | None:
+    """The patient whose tissue was taken, if it is another one."""
+    if recipe.donor is None or recipe.donor.patient == recipe.original.patient or not is_tampering(recipe.record):
+        return None
+    return recipe.donor.patient
 
 
 def _where(altered: Altered) -> tuple[Box | None, tuple[int, int, int] | None]:

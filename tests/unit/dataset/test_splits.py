@@ -184,3 +184,24 @@ def test_a_held_out_family_leaves_its_originals_in_training() -> None:
 def test_what_makes_no_sense_is_refused(make: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_tissue_of_another_part_makes_an_entry_unused_and_in_use_a_leak() -> None:
+    def entry(patient: str, donor: str | None = None) -> Entry:
+        kind = Kind.ALTERED if donor else None
+        label = Label.TAMPERED if donor else Label.PRISTINE
+        return Entry(
+            path=f"/{patient}{donor}", source="s", patient=patient, scan=f"{patient}{donor}", label=label, kind=kind, donor=donor
+        )
+
+    patients = "abcdefgh"
+    entries = [entry(one) for one in patients] + [entry(one, other) for one in patients for other in patients if one != other]
+    done = split(entries, Plan(shares=(0.5, 0.0, 0.5), seed=3))
+    part = {e.patient: e.split for e in done if e.donor is None}
+    spliced = [e for e in done if e.donor]
+    assert {e.split for e in spliced} == {TRAIN, TEST, UNUSED}
+    for one in spliced:
+        assert (one.split == UNUSED) == (part[one.patient] != part[one.donor])
+    leaking = next(e for e in spliced if e.split == UNUSED)
+    with pytest.raises(Leak, match="patient"):
+        check_no_leak([*done, replace(leaking, split=part[leaking.patient])])

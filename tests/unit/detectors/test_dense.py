@@ -1,0 +1,121 @@
+"""The dense search engine round any network: grid, neighbours, calibration, kinds, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jachai.core.errors import ModelError
+from jachai.core.finding import Kind, ModelIdentity
+from jachai.core.volume import Modality
+from jachai.detectors import dense
+from jachai.detectors.bundle import Bundle, Card
+from jachai.detectors.by_modality import ByModality
+from jachai.forensics.channels import CHANNELS
+from jachai.scan.candidates import find
+from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
+
+CALIBRATION = {
+    basis: {"typical": -3.0, "threshold": 1.0, "patients": [-4.0, -3.0, 0.0]} for basis in ("slice", "volume")
+}
+CARD = Card(
+    name="dense",
+    role="search",
+    architecture="dense",
+    version="0",
+    model_sha256="0" * 64,
+    inputs={"channels": list(CHANNELS), "grid": "native", "stride": 4},
+    classes=("altered", "injected if altered"),
+    threshold=1.0,
+    threshold_from="test",
+    calibration=CALIBRATION,
+)
+
+
+def noisy_corners(x: np.ndarray) -> np.ndarray:
+    """A network by hand: altered where the corner residual is strong; injected where it is soft tissue."""
+    rows, columns = (n // 4 for n in x.shape[1:])
+    cells = x[:, : rows * 4, : columns * 4].reshape(len(x), rows, 4, columns, 4)
+    strength = np.abs(cells[0]).mean(axis=(1, 3))
+    return np.stack([12 * (strength - 1.2), np.where(cells[6].mean(axis=(1, 3)) > 0.3, 5.0, -5.0)]).astype(np.float32)
+
+
+@pytest.fixture
+def engine(monkeypatch) -> dense.Dense:
+    monkeypatch.setattr(dense, "network_of", lambda bundle: noisy_corners)
+    return dense.of_bundle(Bundle(CARD, b""))
+
+
+@pytest.mark.parametrize("slices", [1, 9])
+def test_it_finds_the_place_and_its_kind(engine, slices: int) -> None:
+    volume = with_white_noise(synthetic_chest(slices))
+    found = engine.examine(volume)
+    best = find(volume, found)[0]
+    assert np.hypot(best.center_kji[1] - LUNG_PLACE[0], best.center_kji[2] - LUNG_PLACE[1]) < 14
+    assert best.score > 0.5 and best.kind is Kind.REMOVED
+    assert found.reference.basis == ("slice" if slices == 1 else "volume")
+
+
+def test_an_intact_scan_lies_below_the_threshold(engine) -> None:
+    volume = synthetic_chest(1)
+    assert find(volume, engine.examine(volume))[0].score < 0.5
+
+
+def test_slices_beside_a_gap_are_seen_alone(engine) -> None:
+    volume = synthetic_chest(5)
+    asked: list[float] = []
+
+    def network(x: np.ndarray) -> np.ndarray:
+        asked.append(float(x[CHANNELS.index("neighbours"), 0, 0]))
+        return noisy_corners(x)
+
+    dense.search(network, volume, dense.searched(volume))
+    assert asked == [0, 1, 1, 1, 0]
+    origins = volume.geometry.origins_mm.copy()
+    origins[3:] += 10 * volume.geometry.normal
+    broken = replace(volume, geometry=replace(volume.geometry, origins_mm=origins))
+    asked.clear()
+    dense.search(network, broken, dense.searched(broken))
+    assert broken.geometry.gaps == (2,) and asked == [0, 1, 0, 0, 0]
+
+
+def test_what_is_no_ct_is_not_judged(engine) -> None:
+    volume = replace(synthetic_chest(1), modality=Modality.MR)
+    found = engine.examine(volume)
+    assert "The network learnt from chest CT only." in found.limits and not np.isfinite(found.evidence).any()
+
+
+def test_calibration_puts_the_threshold_at_one(engine) -> None:
+    basis = engine.bases["slice"]
+    assert basis.reference.scores == (-0.25, 0.0, 0.75) and basis.reference.p_value(1.0) == 0.25
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"role": "region"},
+        {"architecture": "other"},
+        {"inputs": {"channels": ["corner"]}},
+        {"calibration": {"slice": CALIBRATION["slice"]}},
+        {"calibration": {**CALIBRATION, "volume": {"typical": 1.0, "threshold": 0.0, "patients": [0.0]}}},
+        {"calibration": {**CALIBRATION, "volume": {"typical": 0.0, "threshold": 1.0, "patients": []}}},
+    ],
+)
+def test_a_bundle_that_does_not_fit_is_an_error_never_a_fallback(change) -> None:
+    with pytest.raises(ModelError):
+        dense.of_bundle(Bundle(replace(CARD, **change), b""))
+
+
+def test_each_modality_has_its_engine_and_the_map_says_which(engine) -> None:
+    class Other:
+        identity = ModelIdentity("other", "1", "f" * 64)
+
+        def examine(self, volume, progress=None):
+            return engine.examine(volume)
+
+    both = ByModality(engine, Other())
+    volume = synthetic_chest(1)
+    assert both.examine(volume).spoke == engine.identity == both.identity
+    assert both.examine(replace(volume, modality=Modality.MR)).spoke == Other.identity

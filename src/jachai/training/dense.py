@@ -218,7 +218,7 @@ def loss_of(logits: Tensor, altered: Tensor, sure: Tensor, injected: Tensor) -> 
 def fit(
     net: Dense, draws: Sequence[Draw], steps: int, seed: int, *, rate: float = LEARNING_RATE, batch: int = BATCH
 ) -> Iterator[tuple[int, float]]:
-    """`steps` steps of AdamW on a one-cycle schedule; yields (step, loss)."""
+    """`steps` steps of AdamW on a one-cycle schedule; yields (step, loss). `draws` may grow on the way."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.15)
     net.train()

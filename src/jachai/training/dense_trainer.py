@@ -30,6 +30,7 @@ from jachai.detectors import dense
 from jachai.detectors.bundle import Card, digest_of, write_bundle
 from jachai.forensics.channels import CHANNELS
 from jachai.forensics.domain import STACK
+from jachai.scan.candidates import cell_spacing_mm, peaks
 from jachai.tamper import ATTACKS, shelf
 from jachai.training.dense import Dense, Draw, Ready, fit, made_ready
 from jachai.training.dense_export import exported
@@ -37,9 +38,12 @@ from jachai.training.search_data import Samples
 from jachai.training.search_sets import (
     altered_samples,
     far_samples,
+    hard_samples,
     hosts_of,
     intact_samples,
     labelled_of,
+    lesion_samples,
+    single_slice,
     thick_enough,
 )
 from jachai.training.simulation import WITHOUT, Plan, Series, simulated
@@ -59,8 +63,18 @@ COUNT = 300
 """Simulated attacks for each intact patient."""
 PARTS = 5
 """Networks that each leave out a fifth of the patients."""
-SHARES = {"simulated, altered": 0.26, "simulated, intact": 0.22, "intact": 0.17, "real": 0.2, "far": 0.15}
+SHARES = {
+    "simulated, altered": 0.25,
+    "simulated, intact": 0.2,
+    "intact": 0.15,
+    "lesions": 0.07,
+    "real": 0.2,
+    "far": 0.13,
+}
 """Of a batch. Groups without samples are left out."""
+HARD_SHARE, HARD_EVERY, HARD_PLACES, HARD_LOGIT = 0.12, 4, 3, -4.0
+"""Half-way through its training the network is asked about every fourth slice of the intact series it learns from; the places that it suspects
+most (up to three a slice, above this logit) are shown to it from then on, as so large a part of a batch."""
 MARGIN = 1.0
 """Logits by which the threshold lies above the most suspicious intact patient that a network never saw."""
 EVERY = 6
@@ -239,8 +253,11 @@ class Run:
         net = Dense()
         told: list[float] = []
         recent: list[float] = []
-        for step, loss in fit(net, self.draws(part), self.steps, self.seed * 97 + (PARTS if part is None else part)):
+        draws = self.draws(part)
+        for step, loss in fit(net, draws, self.steps, self.seed * 97 + (PARTS if part is None else part)):
             recent.append(loss)
+            if step == self.steps // 2:
+                draws += self.hard(net, part)
             if step % LOSSES == 0:
                 told.append(round(float(np.mean(recent)), 5))
                 recent.clear()
@@ -249,6 +266,22 @@ class Run:
         safetensors.torch.save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "network.safetensors")
         scores = {} if part is None else self.intact_scores(net, part)
         (folder / "scores.json").write_text(json.dumps({"losses": told, **scores}, indent=1))
+
+    def hard(self, net: Dense, part: int | None) -> list[Draw]:
+        """What the network takes for altered in intact series that it may learn from."""
+        network = network_of(net)
+
+        def suspicious(volume: Volume) -> list[tuple[int, int]]:
+            where = dense.searched(volume)
+            if not where.any():
+                return []
+            evidence = np.where(where, dense.search(network, volume, where)[0], -np.inf).astype(np.float32)
+            found = peaks(evidence, cell_spacing_mm(volume, dense.STRIDE))[:HARD_PLACES]
+            return [(one.index[1] * dense.STRIDE, one.index[2] * dense.STRIDE) for one in found if one.evidence > HARD_LOGIT]
+
+        hosts = [one for one in self.hosts if part is None or part_of(one.patient) != part]
+        samples = hard_samples(hosts, suspicious, HARD_EVERY)
+        return [Draw(made_ready(samples, self.seed), np.arange(len(samples)), HARD_SHARE)] if len(samples) else []
 
     def intact_scores(self, net: Dense, part: int) -> dict[str, dict[str, float]]:
         """basis → patient → the highest smoothed logit of intact scans, by a network that never saw the patient."""
@@ -308,9 +341,7 @@ def _judged(volume: Volume) -> Iterator[tuple[str, Volume]]:
     if volume.shape[0] >= STACK:
         yield "volume", volume
     for k in range(0, volume.shape[0], EVERY):
-        whole = tuple((0, n) for n in volume.shape[1:])
-        geometry = None if volume.geometry is None else volume.geometry.cropped(((k, k + 1), *whole))  # type: ignore[arg-type]
-        yield "slice", Volume(volume.voxels[k : k + 1], volume.modality, geometry, volume.provenance)
+        yield "slice", single_slice(volume, k)
 
 
 def _in_processes(work: Callable[[Any], None], jobs: Sequence[Any], threads: int) -> Iterator[None]:
@@ -333,6 +364,8 @@ def _prepare(job: tuple[Run, int, int]) -> None:
     labelled = [one for n, one in enumerate(labelled_of(run.entries)) if n % count == number]
     _prepared(run.out / "ready" / f"real-{number}", lambda: altered_samples(labelled, run.seed), run.seed)
     _prepared(run.out / "ready" / f"far-{number}", lambda: far_samples(labelled, run.seed), run.seed)
+    listed = [entry for n, entry in enumerate(run.entries) if n % count == number]
+    _prepared(run.out / "ready" / f"lesions-{number}", lambda: lesion_samples(listed, run.seed), run.seed)
     here = [one for n, one in enumerate(run.hosts) if n % count == number]
     _prepared(run.out / "ready" / f"intact-{number}", lambda: intact_samples(here, run.seed), run.seed)
 

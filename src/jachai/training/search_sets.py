@@ -149,12 +149,8 @@ def _slices_of(volume: Volume, here: list[Entry], scan: list[Entry]) -> Iterator
             neighbours=volume.shape[0] > 2,
             pixel_mm=(pixel[0], pixel[1]),
             marks=(*marks, *(_mark(entry, False) for entry in others)),
-            cells=searched(_one_slice(volume, k))[0],
+            cells=searched(single_slice(volume, k))[0],
         )
-
-
-def _one_slice(volume: Volume, k: int) -> Volume:
-    return Volume(volume.voxels[k : k + 1], volume.modality, None, volume.provenance)
 
 
 def _place(entry: Entry) -> tuple[int, int, int]:
@@ -197,6 +193,51 @@ def far_samples(labelled: Iterable[LabelledSlice], seed: int, each: int = FAR_EA
     return _samples(cuts)
 
 
+def lesion_samples(entries: Sequence[Entry], seed: int, copies: int = COPIES) -> Samples:
+    """Real nodules and masses of intact scans: they must not be taken for injected ones."""
+    rng = np.random.default_rng(seed)
+    by_path: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.label is not Label.TAMPERED and entry.place_kji is not None and entry.modality in (None, "CT"):
+            by_path[entry.path].append(entry)
+    cuts = []
+    for here in by_path.values():
+        volume = volume_of(here[0])
+        for entry in here:
+            k, row, column = _place(entry)
+            slices = volume.voxels[neighbours(k, volume.shape[0])]
+            inner = 0 < k < volume.shape[0] - 1
+            origin = Origin(entry.patient, entry.scan, "intact", "none", "none", inner, pixel_mm(volume)[1])
+            for _ in range(copies):
+                j, i = (int(n) for n in rng.integers(-JITTER, JITTER, 2, endpoint=True))
+                cuts.append(_cut(slices, np.full(slices.shape[1:], INTACT, np.int8), row + j, column + i, origin))
+    return _samples(cuts)
+
+
+def hard_samples(
+    series: Sequence[Series], suspicious: Callable[[Volume], Sequence[tuple[int, int]]], every: int
+) -> Samples:
+    """Places of intact series that a half-trained network takes for altered: (row, column) by `suspicious`, asked of every
+    `every`-th slice alone."""
+    cuts = []
+    for one in series:
+        volume = one.read()
+        for k in range(0, volume.shape[0], every):
+            slices = volume.voxels[neighbours(k, volume.shape[0])]
+            inner = 0 < k < volume.shape[0] - 1
+            origin = Origin(one.patient, one.name, "intact", "none", "none", inner, pixel_mm(volume)[1])
+            for j, i in suspicious(single_slice(volume, k)):
+                cuts.append(_cut(slices, np.full(slices.shape[1:], INTACT, np.int8), j, i, origin))
+    return _samples(cuts)
+
+
+def single_slice(volume: Volume, k: int) -> Volume:
+    """Slice k alone, where it lies."""
+    rows, columns = volume.shape[1:]
+    geometry = None if volume.geometry is None else volume.geometry.cropped(((k, k + 1), (0, rows), (0, columns)))
+    return Volume(volume.voxels[k : k + 1], volume.modality, geometry, volume.provenance)
+
+
 def intact_samples(
     series: Sequence[Series], seed: int, progress: Progress = silent, wanted: Callable[[Volume], bool] = lambda _: True
 ) -> Samples:
@@ -207,7 +248,7 @@ def intact_samples(
         volume = one.read()
         if wanted(volume):
             for k in range(0, volume.shape[0], max(1, volume.shape[0] // SLICES)):
-                cells = searched(_one_slice(volume, k))[0]
+                cells = searched(single_slice(volume, k))[0]
                 if cells.sum() < FEW_CELLS:
                     continue
                 slices = volume.voxels[neighbours(k, volume.shape[0])]

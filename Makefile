@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo demo-web test lint docs train-env clean
+.PHONY: help demo demo-web test lint docs train-env model clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -31,6 +31,15 @@ docs: $(VENV)/.dev  ## build the documentation into site/ (works without a netwo
 	$(BIN)/python -m mkdocs build --strict
 
 train-env: $(VENV)/.train  ## add the training extra (torch)
+
+MODEL_DATA ?= ../shared/data
+MODEL_OUT ?= model-out
+model: $(VENV)/.train  ## train the default search network anew: painters, simulation, training, calibration, export (resumable)
+	$(BIN)/jachai dataset index $(MODEL_DATA) --out $(MODEL_OUT)/manifest.jsonl
+	for task in removal injection; do JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai painter train unet-gan --task $$task \
+	  --data $(MODEL_DATA)/ct --out $(MODEL_OUT)/home/painters/gan-$$task --steps 1100 --resume || exit 1; done
+	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train dense --data $(MODEL_OUT)/manifest.jsonl --out $(MODEL_OUT)/dense --resume
+	@echo "The model is in $(MODEL_OUT)/dense/bundle. To ship it: copy it to src/jachai/detectors/bundles/dense."
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -148,7 +148,11 @@ def real_slices(data: Path) -> list[tuple[str, Volume, list[tuple[str, float, fl
         by_file[row["uuid"], row["slice"]].append(row)
     names = {"FB": "removed", "FM": "injected"}
     return [
-        (uuid, single(data / "ct-gan" / uuid / f"{number}.dcm"), [(names[r["type"]], float(r["y"]), float(r["x"])) for r in rows])
+        (
+            uuid,
+            single(data / "ct-gan" / uuid / f"{number}.dcm"),
+            [(names[r["type"]], float(r["y"]), float(r["x"])) for r in rows],
+        )
         for (uuid, number), rows in by_file.items()
     ]
 
@@ -195,9 +199,7 @@ def _interval(values: list[tuple[str, float]], draws: int = 2000) -> list[float]
         groups[scan].append(value)
     scans = list(groups.values())
     rng = np.random.default_rng(0)
-    means = [
-        np.nanmean([v for n in rng.integers(len(scans), size=len(scans)) for v in scans[n]]) for _ in range(draws)
-    ]
+    means = [np.nanmean([v for n in rng.integers(len(scans), size=len(scans)) for v in scans[n]]) for _ in range(draws)]
     return [float(v) for v in (np.nanmean([v for _, v in values]), *np.percentile(means, (2.5, 97.5)))]
 
 
@@ -275,7 +277,9 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, required=True, help="folder for the simulated samples; used again")
     parser.add_argument("--mix", nargs="*", choices=MIXES, default=["all"])
     parser.add_argument("--held-out", nargs="*", default=[], choices=ATTACKS, help="kept out of training, tested on")
-    parser.add_argument("--painter", nargs="*", default=[], metavar="KIND:NAME", help="trained painters; NAME says the task")
+    parser.add_argument(
+        "--painter", nargs="*", default=[], metavar="KIND:NAME", help="trained painters; NAME says the task"
+    )
     parser.add_argument("--count", type=int, default=300, help="attacks for each patient")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
@@ -294,7 +298,9 @@ def main() -> None:
     out: dict[str, dict[str, list[float]]] = {"spectra": spectra(samples, options.data, options.spectra)}
     for mix in options.mix:
         names = [name for name in MIXES[mix] if name not in options.held_out]
-        net = train(samples.where(lambda origin, names=names: origin.attack in (*names, "intact")), options.steps, options.seed)
+        net = train(
+            samples.where(lambda origin, names=names: origin.attack in (*names, "intact")), options.steps, options.seed
+        )
         out[mix] = test_on_real(net, options.data)
         if options.held_out:
             out[mix] |= test_on_simulated(net, samples.where(lambda origin: origin.attack in options.held_out))

@@ -71,7 +71,9 @@ class Dense:
         if volume.modality is not Modality.CT:
             limits += ("The network learnt from chest CT only.",)
         where = searched(volume)
-        logits, kinds = search(network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2))
+        logits, kinds = search(
+            network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2)
+        )
         units = (logits - np.float32(basis.typical)) / np.float32(basis.threshold - basis.typical)
         return TamperMap(
             evidence=np.where(where, units, -np.inf).astype(np.float32),

@@ -60,9 +60,7 @@ def scales_of(bank: tuple[Slice, ...], place: Mask) -> Scales:
 
 def compressed(bank: tuple[Slice, ...], scales: Scales) -> Channels:
     """(4, j, i) residuals in noise levels, compressed by asinh: ±4 stands for ±27 of them. Unknown ones are 0."""
-    return np.stack(
-        [np.arcsinh(r / np.float32(s + FLOOR_HU)) if s else np.zeros_like(r) for r, s in zip(bank, scales)]
-    )
+    return np.stack([np.arcsinh(r / np.float32(s + FLOOR_HU)) if s else np.zeros_like(r) for r, s in zip(bank, scales)])
 
 
 def with_windows(slice_: Slice, parts: Channels, neighbours: bool) -> Channels:

@@ -163,7 +163,9 @@ def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Read
             place = noise_place(slices[1]) & (samples.targets[number] == INTACT)
             if place.sum() < FEW_PIXELS:
                 place = noise_place(slices[1])
-            bank = residuals(slices[1], *((slices[0], slices[2]) if samples.origins[number].neighbours else (None, None)))
+            bank = residuals(
+                slices[1], *((slices[0], slices[2]) if samples.origins[number].neighbours else (None, None))
+            )
             banks[copy, number] = compressed(bank, scales_of(bank, place))
             middle[copy, number] = slices[1]
         progress("preparing", (number + 1) / n)

@@ -31,7 +31,9 @@ def exported(net: Dense) -> bytes:
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            dynamic_shapes=({2: torch.export.Dim("rows", min=16, max=4096), 3: torch.export.Dim("columns", min=16, max=4096)},),
+            dynamic_shapes=(
+                {2: torch.export.Dim("rows", min=16, max=4096), 3: torch.export.Dim("columns", min=16, max=4096)},
+            ),
             opset_version=OPSET,
             verbose=False,
         )
@@ -53,4 +55,6 @@ def _check(net: Dense, data: bytes) -> None:
             wanted = net(torch.from_numpy(x)).numpy()
         apart = float(np.abs(run.run([OUTPUT], {INPUT: x})[0] - wanted).max())
         if apart > TOLERANCE:
-            raise ModelError(f"The exported network differs from the trained one by {apart:.2g}.", "Report this as a bug.")
+            raise ModelError(
+                f"The exported network differs from the trained one by {apart:.2g}.", "Report this as a bug."
+            )

@@ -97,9 +97,13 @@ class DenseTrainer:
         began = time.perf_counter()
         hosts = [one for one in hosts_of(data) if thick_enough(one.read())]
         if not hosts:
-            raise UsageError("There is no intact CT series to simulate attacks on.", "Add intact series to the manifest.")
+            raise UsageError(
+                "There is no intact CT series to simulate attacks on.", "Add intact series to the manifest."
+            )
         steps = settings.steps or STEPS
-        plan = Plan(self._attacks(), trained_painters(), COUNT if not settings.epochs else settings.epochs, settings.seed)
+        plan = Plan(
+            self._attacks(), trained_painters(), COUNT if not settings.epochs else settings.epochs, settings.seed
+        )
         run = Run(out, steps, settings.seed, hosts, tuple(data), plan)
         run.prepare(settings.threads, progress)
         run.learn(settings.threads, progress)
@@ -263,7 +267,9 @@ class Run:
                 recent.clear()
         folder = self._folder(part)
         folder.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "network.safetensors")
+        safetensors.torch.save_file(
+            {k: v.contiguous() for k, v in net.state_dict().items()}, folder / "network.safetensors"
+        )
         scores = {} if part is None else self.intact_scores(net, part)
         (folder / "scores.json").write_text(json.dumps({"losses": told, **scores}, indent=1))
 
@@ -277,7 +283,9 @@ class Run:
                 return []
             evidence = np.where(where, dense.search(network, volume, where)[0], -np.inf).astype(np.float32)
             found = peaks(evidence, cell_spacing_mm(volume, dense.STRIDE))[:HARD_PLACES]
-            return [(one.index[1] * dense.STRIDE, one.index[2] * dense.STRIDE) for one in found if one.evidence > HARD_LOGIT]
+            return [
+                (one.index[1] * dense.STRIDE, one.index[2] * dense.STRIDE) for one in found if one.evidence > HARD_LOGIT
+            ]
 
         hosts = [one for one in self.hosts if part is None or part_of(one.patient) != part]
         samples = hard_samples(hosts, suspicious, HARD_EVERY)
@@ -388,4 +396,3 @@ def _learn(job: tuple[Run, int | None]) -> None:
     torch.set_num_threads(1)
     run, part = job
     run.fitted(part)
-

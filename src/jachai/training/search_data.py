@@ -104,9 +104,7 @@ class Samples:
         """All of them in their order."""
         parts = [part for part in parts if len(part)]
         if not parts:
-            return Samples(
-                np.zeros((0, 3, SIDE, SIDE), np.int16), np.zeros((0, SIDE, SIDE), np.int8), ()
-            )
+            return Samples(np.zeros((0, 3, SIDE, SIDE), np.int16), np.zeros((0, SIDE, SIDE), np.int8), ())
         return Samples(
             np.concatenate([part.slices for part in parts]),
             np.concatenate([part.targets for part in parts]),

@@ -112,9 +112,7 @@ def hosts_of(entries: Iterable[Entry]) -> list[Series]:
 
 def thick_enough(volume: Volume) -> bool:
     """A CT of several slices in which a nodule has room."""
-    return (
-        volume.modality is Modality.CT and volume.shape[0] > 2 and volume.shape[0] * pixel_mm(volume)[0] >= LEAST_MM
-    )
+    return volume.modality is Modality.CT and volume.shape[0] > 2 and volume.shape[0] * pixel_mm(volume)[0] >= LEAST_MM
 
 
 def labelled_of(entries: Sequence[Entry]) -> Iterator[LabelledSlice]:

@@ -60,7 +60,9 @@ class Plan:
     @property
     def digest(self) -> str:
         """Names a folder of samples: another plan gives others."""
-        return hashlib.sha256(json.dumps([self.attacks, self.painters, self.count, self.seed]).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([self.attacks, self.painters, self.count, self.seed]).encode()).hexdigest()[
+            :12
+        ]
 
 
 def _with_painters(attack: Attack, painters: Sequence[str], weight: int) -> list[Attack]:

@@ -191,11 +191,19 @@ def test_tissue_of_another_part_makes_an_entry_unused_and_in_use_a_leak() -> Non
         kind = Kind.ALTERED if donor else None
         label = Label.TAMPERED if donor else Label.PRISTINE
         return Entry(
-            path=f"/{patient}{donor}", source="s", patient=patient, scan=f"{patient}{donor}", label=label, kind=kind, donor=donor
+            path=f"/{patient}{donor}",
+            source="s",
+            patient=patient,
+            scan=f"{patient}{donor}",
+            label=label,
+            kind=kind,
+            donor=donor,
         )
 
     patients = "abcdefgh"
-    entries = [entry(one) for one in patients] + [entry(one, other) for one in patients for other in patients if one != other]
+    entries = [entry(one) for one in patients] + [
+        entry(one, other) for one in patients for other in patients if one != other
+    ]
     done = split(entries, Plan(shares=(0.5, 0.0, 0.5), seed=3))
     part = {e.patient: e.split for e in done if e.donor is None}
     spliced = [e for e in done if e.donor]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 from jachai.core.errors import ModelError
 from jachai.core.finding import Kind, ModelIdentity
@@ -15,7 +16,6 @@ from jachai.detectors.bundle import Bundle, Card
 from jachai.detectors.by_modality import ByModality
 from jachai.forensics.channels import CHANNELS
 from jachai.scan.candidates import find
-from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 CALIBRATION = {
     basis: {"typical": -3.0, "threshold": 1.0, "patients": [-4.0, -3.0, 0.0]} for basis in ("slice", "volume")

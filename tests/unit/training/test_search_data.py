@@ -10,7 +10,19 @@ import pytest
 
 from jachai.core.errors import ModelError
 from jachai.tamper import ATTACKS
-from jachai.training.search_data import ALTERED, CHANGED_HU, INTACT, SIDE, UNSURE, Host, Samples, from_attacks, neighbours, target_of, window
+from jachai.training.search_data import (
+    ALTERED,
+    CHANGED_HU,
+    INTACT,
+    SIDE,
+    UNSURE,
+    Host,
+    Samples,
+    from_attacks,
+    neighbours,
+    target_of,
+    window,
+)
 from tests.unit.synthetic_chest import synthetic_chest, with_white_noise
 
 ATTACK = [ATTACKS["ctgan-removal"], ATTACKS["nodule"]]

@@ -72,12 +72,13 @@ def train_model(order: TrainOrder, progress: Progress = silent) -> Trained:
     if order.settings.init is not None and not order.settings.init.is_file():
         raise UsageError(f"There is no file {order.settings.init}.", "Check the path that --init gives.")
     entries, skipped = entries_of(order.data, progress)
-    if chosen.role != "region":
-        raise UsageError(f"{order.model!r} is not trained on places.")
-    data = region_data(entries, RegionPlan(matched=order.matched, seed=order.settings.seed), progress)
-    skipped += [(one.path, one.reason) for one in data.refused]
     run = order.out or home() / "runs" / name
-    bundle = chosen.train(data.examples, run, order.settings, progress)
+    if chosen.role == "search":
+        bundle = chosen.train(entries, run, order.settings, progress)
+    else:
+        data = region_data(entries, RegionPlan(matched=order.matched, seed=order.settings.seed), progress)
+        skipped += [(one.path, one.reason) for one in data.refused]
+        bundle = chosen.train(data.examples, run, order.settings, progress)
     made = read_bundle(bundle)
     if order.install:
         write_bundle(models_folder() / name, made.onnx_bytes, made.card)

@@ -58,7 +58,7 @@ from jachai.training.trainer import (
     write_record,
 )
 
-STEPS = 2000
+STEPS = 1400
 COUNT = 300
 """Simulated attacks for each intact patient."""
 PARTS = 5

@@ -22,9 +22,16 @@ def _network(name: str) -> Trainer:
     return NetworkTrainer(name)
 
 
+def _dense() -> Trainer:
+    from jachai.training.dense_trainer import DenseTrainer
+
+    return DenseTrainer()
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     **{name: partial(_classical, name) for name in ("knn", "svm", "forest", "boosting")},
     **{name: partial(_network, name) for name in ("cnn", "vgg16", "mobilenetv2", "cnn3d")},
+    "dense": _dense,
 }
 """A new model is a line here. Loading is put off until a trainer is asked for: torch and scikit-learn take seconds."""
 

@@ -117,7 +117,9 @@ def thick_enough(volume: Volume) -> bool:
 
 def labelled_of(entries: Sequence[Entry]) -> Iterator[LabelledSlice]:
     """A slice for every labelled place of a tampered scan; images that cannot be read are passed over."""
-    tampered = [e for e in entries if e.label is Label.TAMPERED and e.place_kji is not None and e.kind is not None]
+    tampered = [
+        e for e in entries if e.label is Label.TAMPERED and e.place_kji and e.kind and e.modality in (None, "CT")
+    ]
     by_path: dict[str, list[Entry]] = defaultdict(list)
     by_scan: dict[str, list[Entry]] = defaultdict(list)
     for entry in tampered:

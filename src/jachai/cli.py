@@ -19,6 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jachai import __version__
+from jachai.cli_compare import add_compare
 from jachai.cli_dataset import dataset_commands
 from jachai.cli_ledger import ledger_commands, show_ledger_demo
 from jachai.cli_models import models_commands
@@ -315,6 +316,7 @@ def _progress_bar() -> Iterator[Progress]:
 app.add_typer(dataset_commands(_progress_bar), name="dataset")
 add_simulate(app, _progress_bar)
 add_serve(app)
+add_compare(app, _progress_bar)
 app.add_typer(painter_commands(_progress_bar), name="painter")
 app.add_typer(ledger_commands(_progress_bar), name="ledger")
 add_train(app, _progress_bar)

@@ -54,6 +54,14 @@ class Bench:
             self._fitted[contestant.name, key] = contestant.fit(training, folder, self.progress)
         return self._fitted[contestant.name, key]
 
+    def curves(self) -> dict[str, Path]:
+        """Name → a picture of how it learnt, from its first training."""
+        found: dict[str, Path] = {}
+        for (name, _), fitted in self._fitted.items():
+            if fitted.curve is not None:
+                found.setdefault(name, fitted.curve)
+        return found
+
     def search(
         self, models: Sequence[Fitted], scans: Sequence[Scan], variant: str = "", change: Change | None = None
     ) -> dict[str, list[SearchCase]]:

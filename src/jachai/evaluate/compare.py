@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from jachai.evaluate.page import Shown, write_page
 from jachai.evaluate.protocols import PROTOCOLS, real_attacks, whole_scan
 from jachai.evaluate.results import Comparison, Figure, ModelResult, ProtocolResult, write
 from jachai.evaluate.tables import write_tables
+from jachai.report.atomic import replacing
 
 PICTURED = (real_attacks.NAME, whole_scan.NAME)
 """Protocols whose best and worst cases are shown."""
@@ -105,4 +107,15 @@ def write_folder(arena: Arena, comparison: Comparison, folder: Path, progress: P
             )
         ]
         shown.append(Shown(result, plots.draw(result, folder), tuple(cases)))
-    return write_page(comparison, shown, folder)
+    return write_page(comparison, shown, folder, _learning_curves(arena, folder))
+
+
+def _learning_curves(arena: Arena, folder: Path) -> tuple[plots.Picture, ...]:
+    """Copies of what the trainers drew."""
+    pictures = []
+    for name, file in arena.bench.curves().items():
+        path = f"plots/learning-{plots.file_name(name)}.png"
+        with replacing(folder / path) as part:
+            shutil.copyfile(file, part)
+        pictures.append(plots.Picture(path, f"How {name} learnt, in the first of its trainings."))
+    return tuple(pictures)

@@ -34,6 +34,8 @@ READ_MM = 10.0
 """A search model judges a given place by its strongest evidence that near: well inside the 32 mm cube of the attacks."""
 SURE = 1e-4
 """Scores and probabilities are kept that far from 0 and 1 before they are combined."""
+CURVE = "learning.png"
+"""What a trainer draws beside the bundle that it makes."""
 SHIPPED, MEAN = "shipped:", "mean:"
 
 
@@ -48,6 +50,8 @@ class Fitted:
     search: SearchModel | None = None
     judge: RegionModel | None = None
     source: str | None = None
+    curve: Path | None = None
+    """A picture of how it learnt."""
 
 
 class Contestant(Protocol):
@@ -94,7 +98,9 @@ class Learner:
 
     def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
         """See Contestant."""
-        return replace(self.load(self.train(training, folder, progress)), name=self.name)
+        bundle = self.train(training, folder, progress)
+        curve = bundle.parent / CURVE
+        return replace(self.load(bundle), name=self.name, curve=curve if curve.exists() else None)
 
 
 @dataclass(frozen=True, slots=True)

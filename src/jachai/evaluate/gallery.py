@@ -15,7 +15,7 @@ from jachai.core.volume import Volume
 from jachai.dataset.voxels import volume_of
 from jachai.evaluate.answers import SearchCase
 from jachai.evaluate.contestants import Fitted
-from jachai.evaluate.plots import DPI, Picture, require_matplotlib
+from jachai.evaluate.plots import DPI, Picture, file_name, require_matplotlib
 from jachai.metrics.localization import HIT_MM, top_hit
 from jachai.report.atomic import replacing
 from jachai.report.pictures import HEAT_STOPS, window_for
@@ -72,8 +72,7 @@ def draw(
         progress("drawing cases", n / len(GROUPS))
         shots = [shot for case, fitted in chosen[group] if (shot := _shot(case, fitted)) is not None]
         if shots:
-            name = "".join(c if c.isalnum() or c in "-." else "-" for c in f"{protocol}-{model}-{group}")
-            path = f"gallery/{name}.png"
+            path = f"gallery/{file_name(f'{protocol}-{model}-{group}')}.png"
             _save(shots, folder / path)
             pictures.append(Picture(path, f"{model}. {caption}"))
     return tuple(pictures)

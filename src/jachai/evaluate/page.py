@@ -99,7 +99,7 @@ class Cell:
     best: bool = False
 
 
-def write_page(comparison: Comparison, shown: Sequence[Shown], folder: Path) -> Path:
+def write_page(comparison: Comparison, shown: Sequence[Shown], folder: Path, learning: Sequence[Picture] = ()) -> Path:
     """Write index.html into the folder, replaced whole."""
     environment = Environment(
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -116,6 +116,7 @@ def write_page(comparison: Comparison, shown: Sequence[Shown], folder: Path) -> 
         tone=tone,
         share=lambda count, row: f"{count / sum(row):.0%}" if sum(row) else "–",
         words=WORDS,
+        learning=learning,
         css=Markup(_text("compare.css")),
     )
     path = folder / FILE

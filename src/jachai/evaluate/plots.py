@@ -106,8 +106,13 @@ def _style(n: int) -> dict[str, Any]:
     return {"color": COLOURS[n % len(COLOURS)], "linestyle": DASHES[n // len(COLOURS) % len(DASHES)], "linewidth": 1.8}
 
 
+def file_name(name: str) -> str:
+    """Of a picture of that name, on every operating system."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+
+
 def _save(figure: Canvas, folder: Path, name: str, caption: str) -> Picture:
-    path = f"plots/{''.join(c if c.isalnum() or c in '-.' else '-' for c in name)}.png"
+    path = f"plots/{file_name(name)}.png"
     with replacing(folder / path) as part:
         figure.savefig(part, dpi=DPI, format="png", metadata={"Software": None})
     return Picture(path, caption)

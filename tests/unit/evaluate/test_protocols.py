@@ -169,6 +169,15 @@ def test_processing_has_a_cell_for_every_processing_and_finds_the_worst(volumes:
     assert len(declined.values[0]) == len(PROCESSING)
 
 
+def test_processing_of_single_slices_where_no_volume_is_altered(slices: list[Entry], arena: MakeArena) -> None:
+    run = arena(slices, fakes.Bright())
+    assert not PROTOCOLS["processing"](run).skipped
+    cases = run.searched["processing: none", "bright"]
+    assert {case.answer.basis for case in cases} == {"slice"}
+    assert {case.scan.altered for case in cases} == {True, False}
+    assert len(cases) == 6
+
+
 def test_places_move_with_the_grid() -> None:
     volume = fakes.volume_with((2, 20, 24), 0)
     for name in ("resample", "crop", "reslice"):

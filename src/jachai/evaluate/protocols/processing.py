@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from jachai.core.volume import Volume
-from jachai.dataset.manifest import Label
+from jachai.dataset.manifest import Entry, Label
 from jachai.evaluate.answers import SearchCase
 from jachai.evaluate.arena import Arena, Found, few, identities, parted
 from jachai.evaluate.folds import fold, record
@@ -25,7 +25,7 @@ from jachai.evaluate.protocols.held_out import (
 )
 from jachai.evaluate.protocols.whole_scan import simulated, volumes
 from jachai.evaluate.results import Figure, Grid, ModelResult, ProtocolResult
-from jachai.evaluate.scans import Place, Scan, scans_of
+from jachai.evaluate.scans import Place, Scan, scans_of, singles_of
 from jachai.evaluate.searching import counts
 from jachai.metrics.detection import per_100
 from jachai.metrics.intervals import Indices
@@ -65,15 +65,19 @@ DECLINED = Left("Declined to judge per 100 scans", _all_declined, "per 100", "lo
 def processing_table(arena: Arena) -> ProtocolResult:
     """See QUESTION."""
     how = HOW.format(n=arena.settings.processed)
-    entries = volumes(arena.entries) or [e for e in arena.entries if e.modality in (None, "CT")]
-    entries = [entry for entry in entries if entry.label is not Label.PROCESSED]
-    labels = {entry.label for entry in entries}
-    if not arena.searchers or labels != {Label.PRISTINE, Label.TAMPERED}:
+    entries = _unprocessed(volumes(arena.entries))
+    whole = _both(entries)
+    if not whole:
+        entries = _unprocessed([entry for entry in arena.entries if entry.modality in (None, "CT")])
+    if not arena.searchers or not _both(entries):
         why = "It needs a model that searches, and intact and altered CT."
         return ProtocolResult(NAME, TITLE, QUESTION, how, skipped=why)
     learnt, tested = parted(arena, entries)
     one = fold("processed", tested, [*learnt, *arena.more])
-    scans = chosen_scans(scans_of(one.test), arena.settings.processed)
+    pieces = [
+        piece for scan in scans_of(one.test) for piece in ([scan] if whole else singles_of(scan, arena.settings.every))
+    ]
+    scans = chosen_scans(pieces, arena.settings.processed)
     models = [arena.bench.fit(contestant, one.train) for contestant in arena.searchers]
     cells: ByCondition = {}
     for name in PROCESSING:
@@ -100,6 +104,15 @@ def processing_table(arena: Arena) -> ProtocolResult:
     )
     rule = "one division of the patients; the tested scans are chosen by the SHA-256 of their names"
     return ProtocolResult(NAME, TITLE, QUESTION, how, record(rule, [one]), results, grids, warnings)
+
+
+def _unprocessed(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.label is not Label.PROCESSED]
+
+
+def _both(entries: Sequence[Entry]) -> bool:
+    """Are there intact and altered ones?"""
+    return {entry.label for entry in entries} == {Label.PRISTINE, Label.TAMPERED}
 
 
 def chosen_scans(scans: Sequence[Scan], most: int) -> list[Scan]:

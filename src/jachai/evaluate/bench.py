@@ -25,7 +25,7 @@ from jachai.core.volume import Volume
 from jachai.dataset.manifest import Entry, digest
 from jachai.dataset.voxels import volume_of
 from jachai.evaluate.answers import Answer, RegionCase, SearchCase, case_of, searched, unread
-from jachai.evaluate.contestants import Contestant, Fitted
+from jachai.evaluate.contestants import NONE, Contestant, Families, Fitted
 from jachai.evaluate.examples import Example
 from jachai.evaluate.scans import Scan
 from jachai.tamper.plain import from_plain, to_plain
@@ -46,12 +46,14 @@ class Bench:
     _kept: dict[Path, dict[str, Any]] = field(default_factory=dict)
     _fitted: dict[tuple[str, str], Fitted] = field(default_factory=dict)
 
-    def fit(self, contestant: Contestant, training: Sequence[Entry]) -> Fitted:
-        """The contestant, having learnt from these entries if it learns. The same entries are learnt from once."""
-        key = digest(training) if contestant.learns else "as-it-is"
+    def fit(self, contestant: Contestant, training: Sequence[Entry], without: Families = NONE) -> Fitted:
+        """The contestant, having learnt from these entries if it learns. The same entries are learnt from once. without:
+        families of attacks that it must not simulate for itself either."""
+        key = hashlib.sha256(repr((digest(training), sorted(without))).encode()).hexdigest()
+        key = key if contestant.learns else "as-it-is"
         if (contestant.name, key) not in self._fitted:
             folder = self.folder / "models" / UNSAFE.sub("-", contestant.name) / key[:16]
-            self._fitted[contestant.name, key] = contestant.fit(training, folder, self.progress)
+            self._fitted[contestant.name, key] = contestant.fit(training, folder, self.progress, without)
         return self._fitted[contestant.name, key]
 
     def curves(self) -> dict[str, Path]:

@@ -36,6 +36,8 @@ SURE = 1e-4
 """Scores and probabilities are kept that far from 0 and 1 before they are combined."""
 CURVE = "learning.png"
 """What a trainer draws beside the bundle that it makes."""
+Families = frozenset[str]
+NONE: Families = frozenset()
 SHIPPED, MEAN = "shipped:", "mean:"
 
 
@@ -66,8 +68,9 @@ class Contestant(Protocol):
     @property
     def learns(self) -> bool: ...
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
-        """Ready to be asked. folder: for what is learnt from just these entries; an unfinished training is continued."""
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
+        """Ready to be asked. folder: for what is learnt from just these entries; an unfinished training is continued.
+        without: families of attacks that a trainer which simulates for itself must leave out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +83,25 @@ class AsItIs:
     load: Callable[[], Fitted]
     learns: bool = False
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
         """See Contestant."""
         return replace(self.load(), name=self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model that is trained on each fold. train: entries, folder, progress → the bundle's folder. load: asks for it."""
+    """A model that is trained on each fold. train: entries, folder, progress, families to leave out → the bundle's folder. load: asks for it."""
 
     name: str
     searches: bool
     judges: bool
-    train: Callable[[Sequence[Entry], Path, Progress], Path]
+    train: Callable[[Sequence[Entry], Path, Progress, Families], Path]
     load: Callable[[Path], Fitted]
     learns: bool = True
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
         """See Contestant."""
-        bundle = self.train(training, folder, progress)
+        bundle = self.train(training, folder, progress, without)
         curve = bundle.parent / CURVE
         return replace(self.load(bundle), name=self.name, curve=curve if curve.exists() else None)
 
@@ -123,10 +126,10 @@ class Staged:
     searches: bool = True
     judges: bool = False
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
         """See Contestant."""
-        one = self.first.fit(training, folder.parent.parent / self.first.name / folder.name, progress)
-        two = self.second.fit(training, folder.parent.parent / self.second.name / folder.name, progress)
+        one = self.first.fit(training, folder.parent.parent / self.first.name / folder.name, progress, without)
+        two = self.second.fit(training, folder.parent.parent / self.second.name / folder.name, progress, without)
         assert one.search is not None and two.judge is not None
         sha = hashlib.sha256(f"staged {one.sha256} {two.sha256}".encode()).hexdigest()
         about = f"Candidates of {one.name}, each judged once more by {two.name}."
@@ -151,9 +154,9 @@ class Vote:
         """If any does."""
         return any(member.learns for member in self.members)
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
         """See Contestant."""
-        fitted = [m.fit(training, folder.parent.parent / m.name / folder.name, progress) for m in self.members]
+        fitted = [m.fit(training, folder.parent.parent / m.name / folder.name, progress, without) for m in self.members]
         sha = hashlib.sha256(" ".join(["mean", *(one.sha256 for one in fitted)]).encode()).hexdigest()
         judges = [one.judge for one in fitted if one.judge is not None]
         about = f"Mean probability of {', '.join(one.name for one in fitted)}."

@@ -16,7 +16,7 @@ from jachai.dataset.manifest import Entry
 from jachai.detectors import load as load_detector
 from jachai.detectors.bundle import CLASSES, find_bundle
 from jachai.detectors.region import region_model
-from jachai.evaluate.contestants import Contestant, Fitted, Learner, of_detector
+from jachai.evaluate.contestants import Contestant, Families, Fitted, Learner, of_detector
 from jachai.evaluate.examples import Example
 
 if TYPE_CHECKING:
@@ -125,9 +125,13 @@ def _train(
     entries: Sequence[Entry],
     folder: Path,
     progress: Progress,
+    without: Families,
 ) -> Path:
-    """The bundle that was learnt from these entries; an unfinished training is continued, a finished one is not repeated."""
-    from jachai.training.trainer import RUN, TrainSettings
+    """The bundle that was learnt from these entries; an unfinished training is continued, a finished one is not repeated.
+
+    Region trainers get places, search trainers the entries themselves; one that simulates attacks has a field `without`.
+    """
+    from jachai.training.trainer import TrainSettings
 
     folder = folder / training.digest[:8]
     if (folder / DONE).exists():
@@ -138,9 +142,11 @@ def _train(
         device=training.device,
         minutes=training.minutes,
         threads=training.threads,
-        resume=(folder / RUN).exists(),
+        resume=folder.is_dir() and any(folder.iterdir()),
     )
     material: object = materials.regions(entries) if trainer.role == "region" else entries
+    if without and hasattr(trainer, "without"):
+        trainer = replace(trainer, without=without)  # type: ignore[type-var]
     bundle = trainer.train(material, folder, settings, _naming(progress, name))
     (folder / DONE).write_text(json.dumps({"bundle": bundle.relative_to(folder).as_posix()}), encoding="utf-8")
     return bundle

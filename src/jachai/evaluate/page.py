@@ -166,11 +166,11 @@ def table(models: Sequence[ModelResult], minor: bool) -> list[tuple[str, list[Ce
 
 
 def cells(row: Sequence[Figure | None]) -> list[Cell]:
-    """The texts, the best of them marked if there are two or more to compare."""
+    """The texts, the best of them marked if they differ."""
     known = [one.value for one in row if one is not None and one.value is not None]
     better = next((one.better for one in row if one is not None), "")
     best = None
-    if len(known) > 1 and better in ("high", "low"):
+    if len(set(known)) > 1 and better in ("high", "low"):
         best = max(known) if better == "high" else min(known)
     return [Cell(text_of(one), one is not None and best is not None and one.value == best) for one in row]
 

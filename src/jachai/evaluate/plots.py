@@ -103,7 +103,7 @@ def _canvas(rows: int, columns: int, width: float, height: float, **more: Any) -
 
 
 def _style(n: int) -> dict[str, Any]:
-    return {"color": COLOURS[n % len(COLOURS)], "linestyle": DASHES[n // len(COLOURS) % len(DASHES)], "linewidth": 1.8}
+    return {"color": COLOURS[n % len(COLOURS)], "linestyle": DASHES[n % len(DASHES)], "linewidth": 1.8}
 
 
 def file_name(name: str) -> str:

@@ -15,7 +15,7 @@ from jachai.core.geometry import Geometry
 from jachai.core.progress import Progress
 from jachai.core.volume import Modality, Provenance, Volume
 from jachai.dataset.manifest import Entry, Label
-from jachai.evaluate.contestants import Fitted
+from jachai.evaluate.contestants import NONE, Families, Fitted
 from jachai.evaluate.examples import Example
 from jachai.evaluate.scans import Place
 from jachai.io.writer import DicomHeader, write_dicom, write_nifti
@@ -123,9 +123,11 @@ class Bright:
     shown: list[tuple[str, ...]] = field(default_factory=list)
     entries: list[list[tuple[str, str | None]]] = field(default_factory=list)
     """Patient and family of each entry that it was shown, per training."""
+    without: list[Families] = field(default_factory=list)
     breaks_at: int = 10**9
 
-    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress) -> Fitted:
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
+        self.without.append(without)
         self.shown.append(tuple(sorted({entry.patient for entry in training})))
         self.entries.append([(entry.patient, entry.family) for entry in training])
         sha = hashlib.sha256(repr((self.name, self.blind, sorted(e.path for e in training))).encode()).hexdigest()

@@ -76,6 +76,7 @@ def test_a_family_is_left_out_with_the_tested_patients(volumes: list[Entry], are
     sees = fakes.Bright()
     run = arena(volumes, sees)
     result = PROTOCOLS["leave-family-out"](run)
+    assert sees.without == [{"a"}, {"b"}]
     [grid] = result.grids
     assert grid.conditions == ("a", "b")
     assert grid.values == ((1.0, 1.0),)

@@ -10,6 +10,7 @@ import numpy as np
 from jachai.dataset.manifest import Entry
 from jachai.evaluate.answers import SearchCase
 from jachai.evaluate.arena import Arena, Found, few, identities, is_intact, parted
+from jachai.evaluate.contestants import NONE, Families
 from jachai.evaluate.folds import Fold, fold, record
 from jachai.evaluate.protocols.whole_scan import simulated, volumes
 from jachai.evaluate.results import Better, Figure, Grid, ModelResult, ProtocolResult, Unit, figure
@@ -77,7 +78,7 @@ def leave_family_out(arena: Arena) -> ProtocolResult:
     for family in families:
         one = _without_family(family, learnt, tested, arena.more)
         folds.append(one)
-        cells[family] = _asked(arena, one, scans_of(one.test), found)
+        cells[family] = _asked(arena, one, scans_of(one.test), found, frozenset({family}))
     altered = [entry for entry in tested if not is_intact(entry)]
     for name, some in found.items():
         arena.keep(FAMILY, name, some)
@@ -144,8 +145,10 @@ def _device(arena: Arena, name: str, field: str, title: str, question: str) -> P
     return ProtocolResult(name, title, question, how, record(rule, folds), results, tuple(grids), warnings)
 
 
-def _asked(arena: Arena, one: Fold, scans: Sequence[Scan], found: dict[str, Found]) -> dict[str, list[SearchCase]]:
-    models = [arena.bench.fit(contestant, one.train) for contestant in arena.searchers]
+def _asked(
+    arena: Arena, one: Fold, scans: Sequence[Scan], found: dict[str, Found], without: Families = NONE
+) -> dict[str, list[SearchCase]]:
+    models = [arena.bench.fit(contestant, one.train, without) for contestant in arena.searchers]
     cases = arena.bench.search(models, scans)
     for model in models:
         found[model.name].add(model, cases[model.name])

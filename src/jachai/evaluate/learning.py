@@ -30,10 +30,12 @@ DONE = "compared.json"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How contestants are trained on each fold. minutes: 0 for as long as a trainer wants."""
+    """How contestants are trained on each fold. minutes, steps, epochs: 0 for what suits the trainer."""
 
     seed: int = 0
     minutes: float = 0.0
+    steps: int = 0
+    epochs: int = 0
     device: Device = "auto"
     threads: int = 2
 
@@ -141,6 +143,8 @@ def _train(
         seed=training.seed,
         device=training.device,
         minutes=training.minutes,
+        steps=training.steps,
+        epochs=training.epochs,
         threads=training.threads,
         resume=folder.is_dir() and any(folder.iterdir()),
     )

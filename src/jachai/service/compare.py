@@ -49,6 +49,8 @@ class CompareOrder:
     every: int = 6
     processed: int = 24
     minutes: float = 0.0
+    steps: int = 0
+    epochs: int = 0
     device: Device = "auto"
     threads: int = 2
     fresh: bool = False
@@ -118,7 +120,7 @@ def read_data(paths: Sequence[Path], progress: Progress) -> tuple[tuple[Entry, .
 
 def known(order: CompareOrder, materials: Materials) -> Mapping[str, Callable[[], Contestant]]:
     """Everything with a plain name: engines as they are; what can be trained, which goes before an engine of its name."""
-    training = Training(order.seed, order.minutes, order.device, order.threads)
+    training = Training(order.seed, order.minutes, order.steps, order.epochs, order.device, order.threads)
     engines: dict[str, Callable[[], Contestant]] = {name: partial(_engine, name) for name in DETECTORS}
     return {**engines, **learners(training, materials)}
 
@@ -142,9 +144,18 @@ def _told(order: CompareOrder, entries: Sequence[Entry], more: Sequence[Entry]) 
         ("Seed", str(order.seed)),
         ("Bootstrap draws", str(order.draws)),
         ("Every n-th intact slice", str(order.every)),
-        ("Minutes per training", f"{order.minutes:g}" if order.minutes else "as long as the trainer wants"),
+        ("Each training at most", _limits(order)),
         ("Device of training", order.device),
     ]
     if more:
         told.insert(2, ("Also learnt from", f"{len(more)} entries, {digest(more)}"))
     return tuple(told)
+
+
+def _limits(order: CompareOrder) -> str:
+    told = [
+        f"{value:g} {name}"
+        for name, value in (("minutes", order.minutes), ("steps", order.steps), ("epochs", order.epochs))
+        if value
+    ]
+    return ", ".join(told) or "what suits the model"

@@ -7,7 +7,7 @@ real scans: the anatomy is made by code, and so are the attacks.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +25,14 @@ from jachai.tamper.attack import Target
 
 TABLE, EXPERIMENT = "labels_exp1.csv", "Experiment 1 - Blind"
 COLUMNS = ("type", "uuid", "slice", "x", "y")
-SHAPE, SPACING_MM = (22, 208, 224), (3.0, 1.5, 1.5)
+SHAPE, SPACING_MM = (20, 192, 224), (3.0, 1.5, 1.5)
 FIRST_UUID = 1001
 KERNELS = ("soft", "standard", "sharp")
 REMOVAL, INJECTION = "ctgan-removal", "ctgan-injection"
-INTACT = "intact"
-TURN = ("FB", "FM", INTACT)
-CLEAR_MM = 45.0
-"""Between an altered place and one that is called real."""
+INTACT_EVERY = 5
+"""Every fifth scan is left as it is."""
+DRAWS = 3
+"""Of a place that is to lie far from others."""
 Place = tuple[int, int, int]
 
 
@@ -45,8 +45,8 @@ class Labelled:
 
 
 def write_lookalike(folder: Path, scans: int = 12, seed: int = 0, progress: Progress = silent) -> Path:
-    """A labels table and a folder of DICOM files per scan: in turn one with a nodule removed, one with a nodule injected,
-    one that is intact; all have real places too. The same seed gives the same set; a complete one is left as it is.
+    """A labels table and a folder of DICOM files per scan: of five, four have a nodule removed and another one injected, the
+    fifth is intact; all have real places too. The same seed gives the same set; a complete one is left as it is.
 
     Raises UsageError if the folder holds something else.
     """
@@ -61,7 +61,7 @@ def write_lookalike(folder: Path, scans: int = 12, seed: int = 0, progress: Prog
     for n in range(scans):
         progress("making scans", n / scans)
         uuid = FIRST_UUID + n
-        volume, labelled = _scan(seed * 1000 + n, TURN[n % len(TURN)])
+        volume, labelled = _scan(seed * 1000 + n, altered=(n + 1) % INTACT_EVERY != 0)
         header = DicomHeader(
             uid_seed=f"lookalike {seed} {n}",
             patient_id=str(uuid),
@@ -78,27 +78,31 @@ def write_lookalike(folder: Path, scans: int = 12, seed: int = 0, progress: Prog
     return folder
 
 
-def _scan(seed: int, label: str) -> tuple[Volume, list[Labelled]]:
-    """A chest, altered as the label says, and the places to name in it."""
+def _scan(seed: int, *, altered: bool) -> tuple[Volume, list[Labelled]]:
+    """A chest, and the places to name in it; altered: a nodule removed and another one injected."""
     rng = np.random.default_rng(seed)
     about = ChestPhantom(SHAPE, SPACING_MM, seed, KERNELS[seed % 3], float(rng.uniform(16, 34)), nodules=3)
     volume, nodules = chest(about)
-    places = list(_places(volume, nodules))
-    if label == INTACT:
-        return volume, [Labelled("TM", place) for place in places] + [Labelled("TB", _free(volume, rng))]
-    removed = label == "FB" and bool(places)
-    tool = attack(REMOVAL if label == "FB" else INJECTION)
-    record = tool.sample(volume, rng, Target(places.pop(0), "kji") if removed else None)
-    labelled = [Labelled(label, record.target_kji), *(Labelled("TM", place) for place in places)]
-    free = _free(volume, rng)
-    if float(np.linalg.norm(np.subtract(free, record.target_kji) * SPACING_MM)) > CLEAR_MM:
-        labelled.append(Labelled("TB", free))
-    return tool.apply(volume, record), labelled
+    real = list(_places(volume, nodules))
+    named: list[Labelled] = []
+    for label, name in (("FB", REMOVAL), ("FM", INJECTION)) if altered else ():
+        place = real.pop(0) if label == "FB" and real else _free(volume, rng, [*real, *(one.place for one in named)])
+        record = attack(name).sample(volume, rng, Target(place, "kji"))
+        volume = attack(name).apply(volume, record)
+        named.append(Labelled(label, record.target_kji))
+    named += [Labelled("TM", place) for place in real]
+    named.append(Labelled("TB", _free(volume, rng, [one.place for one in named])))
+    return volume, named
 
 
-def _free(volume: Volume, rng: np.random.Generator) -> Place:
-    """A place where an attacker might have injected something, and did not."""
-    return attack(INJECTION).sample(volume, rng).target_kji
+def _free(volume: Volume, rng: np.random.Generator, taken: Sequence[Place]) -> Place:
+    """A place where an attacker might inject something, as far from the taken ones as a few draws allow."""
+
+    def room(place: Place) -> float:
+        return min((float(np.linalg.norm(np.subtract(place, one) * SPACING_MM)) for one in taken), default=np.inf)
+
+    drawn = [attack(INJECTION).sample(volume, rng).target_kji for _ in range(DRAWS)]
+    return max(drawn, key=room)
 
 
 def _places(volume: Volume, nodules: tuple[Nodule, ...]) -> Iterator[Place]:

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from jachai import __version__
 from jachai.core.errors import UsageError
@@ -166,16 +168,19 @@ def calibration(altered: npt.NDArray[np.bool_], probability: Floats, source: str
     logit = _logit(probability)
     target = altered.astype(float)
     weight = np.where(altered, 0.5 / altered.sum(), 0.5 / (~altered).sum())
-    scale, shift = 1.0, 0.0
-    for _ in range(100):
-        expected = 1 / (1 + np.exp(-(scale * logit + shift)))
-        design = np.stack([logit, np.ones_like(logit)])
-        slope = design @ (weight * (expected - target)) + 1e-3 * np.array([scale - 1, shift])
-        curve = (design * (weight * expected * (1 - expected))) @ design.T + 1e-3 * np.eye(2)
-        change = np.linalg.solve(curve, slope)
-        scale, shift = max(scale - change[0], 0.05), shift - change[1]
-        if float(np.abs(change).max()) < 1e-9:
-            break
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        """Weighted log loss, held near scale 1 and shift 0, and its slope; convex, and safe where classes are apart."""
+        z = at[0] * logit + at[1]
+        off = weight * (expit(z) - target)
+        value = float(weight @ (np.logaddexp(0, z) - target * z) + 5e-4 * ((at[0] - 1) ** 2 + at[1] ** 2))
+        return value, np.array([off @ logit, off.sum()]) + 1e-3 * np.array([at[0] - 1, at[1]])
+
+    bounds = [(0.05, None), (None, None)]
+    best = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-10}
+    )
+    scale, shift = best.x
     return {
         "altered": {"scale": round(float(scale), 6), "shift": round(float(shift), 6), "n": len(logit), "from": source}
     }
@@ -184,7 +189,7 @@ def calibration(altered: npt.NDArray[np.bool_], probability: Floats, source: str
 def calibrated(probability: Floats, told: Mapping[str, Any]) -> Floats:
     """P(altered) as `detectors.region` will give it."""
     altered = told["altered"]
-    return np.asarray(1 / (1 + np.exp(-(altered["scale"] * _logit(probability) + altered["shift"]))))
+    return np.asarray(expit(altered["scale"] * _logit(probability) + altered["shift"]))
 
 
 def _logit(probability: Floats) -> Floats:

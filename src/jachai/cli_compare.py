@@ -115,3 +115,6 @@ def _show(comparison: Comparison) -> None:
     for result in comparison.protocols:
         if result.skipped:
             screen.print(f"Not run: {result.title}. {result.skipped}", markup=False)
+        for warning in result.warnings:
+            if "is missing here" in warning:
+                screen.print(f"{result.title}: {warning}", markup=False)

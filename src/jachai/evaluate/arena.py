@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from jachai.core.errors import JachaiError
 from jachai.dataset.manifest import Entry, Label
 from jachai.dataset.splits import TEST, Plan, split
 from jachai.evaluate.answers import RegionCase, SearchCase
 from jachai.evaluate.bench import Bench
-from jachai.evaluate.contestants import Contestant, Fitted
+from jachai.evaluate.contestants import NONE, Contestant, Families, Fitted
 from jachai.evaluate.examples import Examples
 from jachai.evaluate.folds import Fold
 from jachai.evaluate.results import ModelResult
@@ -23,6 +25,7 @@ AS_IT_IS = (
     "documentation says."
 )
 Key = tuple[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Arena:
     judged: dict[Key, list[RegionCase]] = field(default_factory=dict)
     asked: dict[Key, list[Fitted]] = field(default_factory=dict)
     """Who gave each answer of `searched`."""
+    failed: dict[Key, str] = field(default_factory=dict)
+    """Why a model could not be trained in a protocol: it then stands in none of its tables."""
 
     @property
     def searchers(self) -> list[Contestant]:
@@ -65,6 +70,30 @@ class Arena:
     def judges(self) -> list[Contestant]:
         """Those that judge a given place."""
         return [one for one in self.contestants if one.judges]
+
+    def fit(
+        self, protocol: str, contestants: Sequence[Contestant], training: Sequence[Entry], without: Families = NONE
+    ) -> list[Fitted]:
+        """All that can be trained; one that cannot is noted, and the others go on. Raises the error where none can."""
+        models = []
+        for one in contestants:
+            if (protocol, one.name) in self.failed:
+                continue
+            try:
+                models.append(self.bench.fit(one, training, without))
+            except JachaiError as error:
+                self.failed[protocol, one.name] = f"{one.name} is missing here, as it could not be trained: {error}"
+                if all((protocol, other.name) in self.failed for other in contestants):
+                    raise
+        return models
+
+    def trouble(self, protocol: str) -> tuple[str, ...]:
+        """The warnings about models that could not be trained."""
+        return tuple(why for (name, _), why in self.failed.items() if name == protocol)
+
+    def without_failed(self, protocol: str, found: Mapping[str, T]) -> dict[str, T]:
+        """What was found of the models that could be trained on every fold."""
+        return {name: one for name, one in found.items() if (protocol, name) not in self.failed}
 
     def notes(self, model: str, told: str) -> tuple[str, ...]:
         """What was counted, then what must be known before a figure of this model is believed."""
@@ -99,10 +128,11 @@ def search_folds(
     contestants = arena.searchers if only is None else only
     found = {one.name: Found() for one in contestants}
     for fold in folds:
-        models = [arena.bench.fit(one, fold.train) for one in contestants]
+        models = arena.fit(protocol, contestants, fold.train)
         cases = arena.bench.search(models, tested(fold))
         for model in models:
             found[model.name].add(model, cases[model.name])
+    found = arena.without_failed(protocol, found)
     for name, one in found.items():
         arena.keep(protocol, name, one)
     return found

@@ -169,3 +169,12 @@ def examples(entries: Sequence[Entry]) -> list[Example]:
         truth = 0 if entry.kind is None else 2 if entry.kind is Kind.REMOVED else 3
         found.append(Example(f"{entry.scan}", entry, entry.place_kji or (0, 5, 5), truth, entry.source))
     return found
+
+
+class Unteachable(Bright):
+    """Cannot be trained from the second fold on."""
+
+    def fit(self, training: Sequence[Entry], folder: Path, progress: Progress, without: Families = NONE) -> Fitted:
+        if self.shown:
+            raise ModelError("It has had enough.")
+        return super().fit(training, folder, progress, without)

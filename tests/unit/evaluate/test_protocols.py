@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jachai.core.errors import UsageError
+from jachai.core.errors import ModelError, UsageError
 from jachai.dataset.manifest import Entry
 from jachai.evaluate.protocols import PROTOCOLS, chosen
 from jachai.evaluate.protocols import processing as processing_protocol
@@ -219,3 +219,16 @@ def test_protocols_are_chosen_by_name() -> None:
     assert chosen(["mri", "given-region"]) == ["given-region", "mri"]
     with pytest.raises(UsageError, match="Did you mean 'whole-scan'"):
         chosen(["whole-scam"])
+
+
+@pytest.mark.parametrize("name", ["given-region", "whole-scan", "leave-family-out", "leave-maker-out"])
+def test_one_that_cannot_be_trained_does_not_stop_the_others(name: str, volumes: list[Entry], arena: MakeArena) -> None:
+    result = PROTOCOLS[name](arena(volumes, fakes.Unteachable("lazy"), fakes.Bright()))
+    assert [model.model for model in result.models] == ["bright"]
+    assert any(warning.startswith("lazy is missing here") for warning in result.warnings)
+    assert all(grid.models == ("bright",) for grid in result.grids)
+
+
+def test_where_none_can_be_trained_the_reason_is_raised(volumes: list[Entry], arena: MakeArena) -> None:
+    with pytest.raises(ModelError, match="had enough"):
+        PROTOCOLS["whole-scan"](arena(volumes, fakes.Unteachable("lazy")))

@@ -34,11 +34,12 @@ def given_region(arena: Arena) -> ProtocolResult:
     fitted: dict[str, list[Fitted]] = {one.name: [] for one in arena.judges}
     for fold in folds:
         tested = {entry.patient for entry in fold.test}
-        models = [arena.bench.fit(one, fold.train) for one in arena.judges]
+        models = arena.fit(NAME, arena.judges, fold.train)
         answers = arena.bench.judge(models, [example for example in examples if example.patient in tested])
         for model in models:
             cases[model.name] += answers[model.name]
             fitted[model.name].append(model)
+    cases = arena.without_failed(NAME, cases)
     for name, some in cases.items():
         arena.judged[NAME, name] = some
     results = tuple(
@@ -55,6 +56,7 @@ def given_region(arena: Arena) -> ProtocolResult:
     )
     sides = [[e.source for e in examples if (e.truth >= N_REAL) is side] for side in (True, False)]
     warnings = (
+        *arena.trouble(NAME),
         *few(len(there), "in all"),
         *collections_apart(*sides),
     )

@@ -78,11 +78,13 @@ def leave_family_out(arena: Arena) -> ProtocolResult:
     for family in families:
         one = _without_family(family, learnt, tested, arena.more)
         folds.append(one)
-        cells[family] = _asked(arena, one, scans_of(one.test), found, frozenset({family}))
+        cells[family] = _asked(arena, FAMILY, one, scans_of(one.test), found, frozenset({family}))
     altered = [entry for entry in tested if not is_intact(entry)]
+    found, cells = arena.without_failed(FAMILY, found), _without_failed(arena, FAMILY, cells)
     for name, some in found.items():
         arena.keep(FAMILY, name, some)
     warnings = (
+        *arena.trouble(FAMILY),
         *(("Every altered volume was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
         *few(len({entry.patient for entry in tested}), "tested"),
     )
@@ -130,29 +132,38 @@ def _device(arena: Arena, name: str, field: str, title: str, question: str) -> P
         one = fold(f"without-{value}", [e for e in entries if getattr(e, field) == value], [*entries, *arena.more])
         folds.append(one)
         scans = [scan for scan in scans_of(one.test) if not scan.altered]
-        whole[value] = _asked(arena, one, scans, found)
+        whole[value] = _asked(arena, name, one, scans, found)
         slices = [piece for scan in scans for piece in singles_of(scan, arena.settings.every)]
-        single[value] = _asked(arena, one, slices, found)
+        single[value] = _asked(arena, name, one, slices, found)
+    found = arena.without_failed(name, found)
+    whole, single = _without_failed(arena, name, whole), _without_failed(arena, name, single)
     for model, some in found.items():
         arena.keep(name, model, some)
     grids = []
     for cells, kind in ((whole, "whole volumes"), (single, "single slices")):
         there = {value: models for value, models in cells.items() if any(models.values())}
         grids += [grid_of(left, there, arena, f", {kind}") for left in (ALARMS, DECLINED)] if there else []
-    warnings = (*few(len({entry.patient for entry in entries}), "in all"),)
+    warnings = (
+        *arena.trouble(name),
+        *few(len({entry.patient for entry in entries}), "in all"),
+    )
     rule = f"all patients who have a scan of the {field} are tested, the others learnt from"
     results = _results(arena, found, None, f"{field}s")
     return ProtocolResult(name, title, question, how, record(rule, folds), results, tuple(grids), warnings)
 
 
 def _asked(
-    arena: Arena, one: Fold, scans: Sequence[Scan], found: dict[str, Found], without: Families = NONE
+    arena: Arena, protocol: str, one: Fold, scans: Sequence[Scan], found: dict[str, Found], without: Families = NONE
 ) -> dict[str, list[SearchCase]]:
-    models = [arena.bench.fit(contestant, one.train, without) for contestant in arena.searchers]
+    models = arena.fit(protocol, arena.searchers, one.train, without)
     cases = arena.bench.search(models, scans)
     for model in models:
         found[model.name].add(model, cases[model.name])
     return cases
+
+
+def _without_failed(arena: Arena, protocol: str, cells: ByCondition) -> ByCondition:
+    return {condition: arena.without_failed(protocol, models) for condition, models in cells.items()}
 
 
 def _results(arena: Arena, found: dict[str, Found], grid: Grid | None, what: str) -> tuple[ModelResult, ...]:

@@ -30,6 +30,7 @@ def mri(arena: Arena) -> ProtocolResult:
     folds = by_patient(entries, plain, MOST, arena.settings.seed)
     found = search_folds(arena, NAME, folds, lambda fold: scans_of(fold.test))
     warnings = (
+        *arena.trouble(NAME),
         "Simulation only: these figures say that the method works on such images, not that it would find a real attack.",
         *few(len(patients), "in all"),
     )

@@ -78,7 +78,7 @@ def processing_table(arena: Arena) -> ProtocolResult:
         piece for scan in scans_of(one.test) for piece in ([scan] if whole else singles_of(scan, arena.settings.every))
     ]
     scans = chosen_scans(pieces, arena.settings.processed)
-    models = [arena.bench.fit(contestant, one.train) for contestant in arena.searchers]
+    models = arena.fit(NAME, arena.searchers, one.train)
     cells: ByCondition = {}
     for name in PROCESSING:
         cells[name] = arena.bench.search(models, scans, name, partial(processed, name, arena.settings.seed))
@@ -99,6 +99,7 @@ def processing_table(arena: Arena) -> ProtocolResult:
     )
     altered = [scan.entry for scan in scans if scan.altered]
     warnings = (
+        *arena.trouble(NAME),
         *(("Every altered scan was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
         *few(len({scan.patient for scan in scans}), "in all"),
     )

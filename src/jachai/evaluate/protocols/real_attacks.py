@@ -79,6 +79,7 @@ def real_attacks(arena: Arena) -> ProtocolResult:
     found |= _simulation_only(arena, folds, tested)
     results = tuple(_result(name, one, arena) for name, one in found.items())
     warnings = (
+        *arena.trouble(NAME),
         *few(len({e.patient for e in attacked}), "with attacks"),
         *few(len({e.patient for e in intact}), "without"),
         *collections_apart([e.source for e in attacked], [e.source for e in intact]),

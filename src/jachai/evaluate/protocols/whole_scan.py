@@ -38,6 +38,7 @@ def whole_scan(arena: Arena) -> ProtocolResult:
     found = search_folds(arena, NAME, folds, lambda fold: scans_of(fold.test))
     altered = [entry for entry in entries if not is_intact(entry)]
     warnings = (
+        *arena.trouble(NAME),
         *(() if altered else ("No volume here is altered: only false alarms can be counted.",)),
         *(("Every altered volume was made by Jachai's own simulator: simulation only.",) if simulated(altered) else ()),
         *few(len({entry.patient for entry in entries}), "in all"),

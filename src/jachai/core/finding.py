@@ -69,6 +69,30 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Nodule:
+    """A place that looks like a nodule. likeness: 0…1, against a vessel. altered: probability that it is not real, None
+    where no region model is at hand to judge it. Never a diagnosis."""
+
+    center_kji: tuple[float, float, float]
+    center_mm: tuple[float, float, float] | None
+    diameter_mm: float
+    likeness: float
+    altered: float | None
+    source_file: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of this nodule."""
+        return {
+            "center_kji": [_rounded(c, 2) for c in self.center_kji],
+            "center_mm": None if self.center_mm is None else [_rounded(c, 2) for c in self.center_mm],
+            "diameter_mm": _rounded(self.diameter_mm, 1),
+            "likeness": _rounded(self.likeness, 3),
+            "altered": _rounded(self.altered, 3),
+            "source_file": self.source_file,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """Which engine spoke: name, version, SHA-256 of its bundle (for the untrained engine: of its calibration file)."""
 
@@ -108,7 +132,8 @@ class ScanResult:
 
     score: 0–1, higher = more suspicious, None where not examined. p_value: None where uncalibrated. `findings` lie above
     the threshold, `candidates` are the best ten always. `refused` maps path → reason; `complete` is False if one
-    of them may hold a part of a scan (an index, a localizer, a report or a text file does not). ledger: what the ledger
+    of them may hold a part of a scan (an index, a localizer, a report or a text file does not). nodules: places that look
+    like one, None where they could not be looked for. ledger: what the ledger
     says of it, as JSON (`ledger.answer.SeriesAnswer.to_json`), None where none was asked.
     """
 
@@ -125,6 +150,7 @@ class ScanResult:
     calibration: Calibration | None = None
     findings: tuple[Finding, ...] = ()
     candidates: tuple[Finding, ...] = ()
+    nodules: tuple[Nodule, ...] | None = None
     notes: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
@@ -149,7 +175,7 @@ class ScanResult:
             "calibration": None if self.calibration is None else self.calibration.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
             "candidates": [candidate.to_json() for candidate in self.candidates],
-            "nodules": None,
+            "nodules": None if self.nodules is None else [nodule.to_json() for nodule in self.nodules],
             "ledger": None if self.ledger is None else dict(self.ledger),
             "notes": list(self.notes),
             "refused": dict(self.refused),

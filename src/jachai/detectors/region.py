@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from jachai.core.errors import ModelError
 from jachai.core.finding import ModelIdentity
@@ -158,7 +159,7 @@ def four_classes(probabilities: npt.NDArray[np.float32], classes: Sequence[str])
 def calibrated(probabilities: Probabilities, scale: float, shift: float) -> Probabilities:
     """The logit of P(altered), scaled and shifted; the classes on either side keep their proportions."""
     before = np.clip(altered(probabilities).astype(np.float64), 1e-4, 1 - 1e-4)
-    after = 1 / (1 + np.exp(-(scale * np.log(before / (1 - before)) + shift)))
+    after = special.expit(scale * np.log(before / (1 - before)) + shift)
     out = probabilities.astype(np.float64)
     for side, share in ((REAL, 1 - after), (ALTERED, after)):
         total = out[:, side].sum(axis=1, keepdims=True)

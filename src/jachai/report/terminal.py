@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jachai.core.finding import ScanResult, Verdict
+from jachai.core.finding import Nodule, ScanResult, Verdict
 from jachai.report import wording
 from jachai.report.wording import how_sure, where
 
@@ -57,6 +57,7 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
         for result in results
         if result.verdict in (Verdict.INCONCLUSIVE, Verdict.UNREADABLE)
     ]
+    lines += [_nodules_line(result.input, result.nodules) for result in results if result.nodules]
     lines += [_ledger_line(result.input, result.ledger) for result in results if result.ledger is not None]
     left_out = {(result.input, path) for result in results for path in result.refused if result.shape_kji is not None}
     if left_out:
@@ -65,6 +66,13 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
         if any(result.verdict is verdict for result in results):
             lines.append(Text(f"{wording.verdict(verdict)} {wording.next_step(verdict)}", style=STYLES[verdict]))
     return lines
+
+
+def _nodules_line(name: str, nodules: Sequence[Nodule]) -> Text:
+    """How many places look like a nodule, and how probable it is that the least credible one is not real."""
+    judged = [nodule.altered for nodule in nodules if nodule.altered is not None]
+    highest = f"highest probability of being altered {max(judged):.2f}" if judged else "not judged: no model 'nodules'"
+    return Text(f"{printable(name)}: {len(nodules)} place(s) look like a nodule; {highest}. See --json or --report.")
 
 
 def _ledger_line(name: str, said: Mapping[str, Any]) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jachai.core.finding import Calibration, Finding, ScanResult, Verdict
+from jachai.core.finding import Calibration, Finding, Nodule, ScanResult, Verdict
 from jachai.report.catalogue import Catalogue, catalogue
 
 BLIND_SPOTS = ("noise", "whole", "before", "disease")
@@ -66,7 +66,7 @@ def how_sure(result: ScanResult, words: Catalogue = ENGLISH) -> str:
     return words.say("report.sure.p", p=words.number(result.p_value, 3), patients=result.calibration.n_patients)
 
 
-def place(finding: Finding, n_slices: int, words: Catalogue = ENGLISH) -> str:
+def place(finding: Finding | Nodule, n_slices: int, words: Catalogue = ENGLISH) -> str:
     """Where a finding lies, for people: slices counted from 1, millimetres where there are any."""
     k, j, i = finding.center_kji
     where = words.say("report.place", slice=round(k) + 1, slices=n_slices, row=round(j) + 1, column=round(i) + 1)

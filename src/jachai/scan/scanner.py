@@ -9,6 +9,7 @@ import numpy as np
 from jachai.core.finding import Examination, Finding, HeatMap, ScanResult
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
+from jachai.detectors import nodules
 from jachai.detectors.detector import Detector, TamperMap
 from jachai.scan import candidates, verdict
 
@@ -36,6 +37,7 @@ def examine(volume: Volume, detector: Detector, *, progress: Progress = silent) 
         calibration=verdict.calibration_of(found.reference) if found.reference.calibrated else None,
         findings=findings,
         candidates=places,
+        nodules=nodules.examined_nodules(volume, nodules.judge(), progress),
         notes=volume.provenance.notes,
         warnings=volume.provenance.warnings,
         seconds=time.perf_counter() - started,

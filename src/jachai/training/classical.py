@@ -264,6 +264,7 @@ def exported(fitted: Pipeline, table: Table, classes: Sequence[str]) -> bytes:
         warnings.simplefilter("ignore")
         model = skl2onnx.convert_sklearn(
             fitted,
+            name="region",
             initial_types=[(INPUT, FloatTensorType([None, table.shape[1]]))],
             options={id(last): {"zipmap": False}},
             target_opset=OPSET,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jachai.core.finding import Examination, Verdict
+from jachai.core.finding import Examination, Nodule, Verdict
 from jachai.report.html import MAX_CANDIDATES_SHOWN, chapter, write_report
 from jachai.report.pictures import LUNG, SOFT_TISSUE, grey_png, heat_png, window_for
 
@@ -186,3 +186,18 @@ def test_heat_is_transparent_where_nothing_is_odd_and_grows_lighter_and_denser()
     assert pixels[0, 3] == 0
     assert (np.diff(pixels[:, 3]) >= 0).all()
     assert (np.diff(pixels[20:, :3] @ [299, 587, 114]) >= 0).all()
+
+
+def test_nodules_are_listed_judged_or_not_and_never_called_findings(tmp_path: Path) -> None:
+    plain = made_up.intact()
+    seen = (
+        Nodule((3.0, 40.0, 50.0), (1.0, 2.0, 3.0), 9.0, 0.91, 0.87, None),
+        Nodule((2.0, 20.0, 30.0), None, 15.0, 0.62, None, None),
+    )
+    page = page_of(replace(plain, result=replace(plain.result, nodules=seen)), folder=tmp_path / "some")
+    assert "What looks like a nodule" in page.text and "0.87" in page.text and "not judged" in page.text
+    assert "It is not a finding" in page.text
+    none = page_of(replace(plain, result=replace(plain.result, nodules=())), folder=tmp_path / "none")
+    assert "Nothing in the lungs looks like a nodule" in none.text
+    unknown = page_of(plain, folder=tmp_path / "unknown")
+    assert "nodule of about" not in unknown.text and "looks like a nodule" not in unknown.text

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from jachai.core.finding import Calibration, Cue, Finding, Kind, ScanResult, Verdict
+from jachai.core.finding import Calibration, Cue, Finding, Kind, Nodule, ScanResult, Verdict
 from jachai.report.schema import scan_schema
 
 VALIDATOR = Draft202012Validator(scan_schema())
@@ -31,6 +31,15 @@ PLACES = st.builds(
     source_file=st.none() | TEXT,
     cues=st.lists(st.builds(Cue, TEXT, st.floats(-1e6, 1e6)), max_size=3).map(tuple),
 )
+NODULES = st.builds(
+    Nodule,
+    center_kji=st.tuples(INDEX, INDEX, INDEX),
+    center_mm=st.none() | st.tuples(INDEX, INDEX, INDEX),
+    diameter_mm=st.floats(0.1, 100),
+    likeness=UNIT,
+    altered=st.none() | UNIT,
+    source_file=st.none() | TEXT,
+)
 RESULTS = st.builds(
     ScanResult,
     input=TEXT,
@@ -47,6 +56,7 @@ RESULTS = st.builds(
     | st.builds(Calibration, st.sampled_from(("slice", "volume")), st.integers(1, 99), UNIT, st.floats(-9, 9), UNIT),
     findings=st.lists(PLACES, max_size=3).map(tuple),
     candidates=st.lists(PLACES, max_size=10).map(tuple),
+    nodules=st.none() | st.lists(NODULES, max_size=10).map(tuple),
     notes=st.lists(TEXT, max_size=2).map(tuple),
     refused=st.dictionaries(TEXT, TEXT, max_size=2),
     warnings=st.lists(TEXT, max_size=2).map(tuple),

@@ -141,6 +141,7 @@ class _Pages:
         self.heading(title)
         self.verdict(one)
         self.sure(one)
+        self.ledger(one)
         found = result.verdict is Verdict.TAMPERED and bool(result.findings)
         self.places(one, found)
         if len(one.maxima) > 1:
@@ -216,6 +217,16 @@ class _Pages:
         self.label(self.words.number(0), left, y + 3.2)
         self.label(self.words.number(1), left + width, y + 3.2)
         pdf.set_y(y + 8)
+
+    def ledger(self, one: Sheet) -> None:
+        """What the ledger says, where one was asked; an alarm in the colour of one."""
+        said = one.result.ledger
+        if said is None:
+            return
+        self.heading(self.say("ledger.title", answer=self.say(f"ledger.answer.{said['answer']}")))
+        ink = COLOURS[Verdict.TAMPERED][0] if said["alarm"] else INK
+        self.text(self.words.sentence(said["words"]), "text", ink, bold=bool(said["alarm"]))
+        self.text(self.say("ledger.note"), "small", SOFT)
 
     def places(self, one: Sheet, found: bool) -> None:
         """Findings, or the least ordinary places, or the middle of the scan."""

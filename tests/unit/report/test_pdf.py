@@ -81,6 +81,13 @@ def test_bangla_is_shaped_and_mixed_with_latin_names(tmp_path: Path) -> None:
     assert document.get_string_width("ক্ষ") < document.get_string_width("ক") + document.get_string_width("ষ")
 
 
+def test_an_alarm_of_the_ledger_stands_in_it(tmp_path: Path) -> None:
+    before = made_up.intact()
+    said = {"answer": "pixels-changed", "alarm": True, "words": "The pixels are not those that were recorded."}
+    text = text_of(write_pdf([replace(before, result=replace(before.result, ledger=said))], tmp_path / "r.pdf"))
+    assert "What the ledger says: the pixels were changed" in text and "not those that were recorded" in text
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "uharfbuzz", None)
     with pytest.raises(UsageError, match=r"jachai\[pdf\]"):

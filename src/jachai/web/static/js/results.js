@@ -58,7 +58,7 @@ function result(body, scan, result) {
     h(
       "div",
       { class: "columns" },
-      h("div", { class: "side" }, sure(result), places(result, goTo), notExamined(scan, result), downloads(scan, base, result)),
+      h("div", { class: "side" }, sure(result), places(result, goTo), ledger(result), notExamined(scan, result), downloads(scan, base, result)),
       h("div", { class: "wide" }, shown?.element ?? null, result.viewer ? evidencePanel(base, result, goTo) : null, technical(result)),
     ),
   );
@@ -129,6 +129,18 @@ function placeButton(place, n, result, goTo) {
     { type: "button", class: "place", "data-slice": Math.round(place.center_kji[0]), onclick: () => goTo(place) },
     h("span", { class: "number" }, num(n + 1)),
     h("span", {}, h("b", {}, words), h("br"), h("span", { class: "small" }, [where, size, t("findings.score", { score: place.score })].filter(Boolean).join(" · "))),
+  );
+}
+
+/** What the ledger says of it, where one was asked: another question than the verdict's, and an alarm of its own. */
+function ledger({ ledger: said }) {
+  if (!said) return null;
+  return h(
+    "section",
+    { class: `card ${said.alarm ? "problem" : ""}`, id: "ledger" },
+    h("h2", {}, t("ledger.title", { answer: t(`ledger.answer.${said.answer}`) })),
+    h("p", {}, sentence(said.words)),
+    h("p", { class: "small soft" }, t("ledger.note")),
   );
 }
 

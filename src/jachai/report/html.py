@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ MAX_CANDIDATES_SHOWN = 3
 """Places below the threshold that are shown where nothing lies above it."""
 CLOSE_UP = 80.0
 """Side of a close-up in mm (pixels for pictures): two and a half times the 32 mm cube of the known attacks."""
+BENGALI_RANGE = "U+0951-0952, U+0964-0965, U+0980-09FF, U+200C-200D, U+25CC"
 HEAT_THRESHOLD = 0.5
 """`HeatMap`: 0.5 is the threshold of the verdict."""
 
@@ -88,7 +90,7 @@ def write_chapters(chapters: Iterable[tuple[ScanResult, Chapter]], folder: Path,
         wording=wording,
         version=__version__,
         made=words.moment(datetime.now().astimezone()),
-        css=Markup(_text("report.css")),
+        css=Markup(_text("report.css") + _fonts(language)),
     )
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / FILE_NAME
@@ -102,6 +104,24 @@ def _template() -> Template:
         loader=FunctionLoader(_text), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("report.html.j2")
+
+
+def _fonts(language: str) -> str:
+    """Letters that the reader's machine may lack travel with the page; Latin ones are everywhere."""
+    if language != "bn":
+        return ""
+    faces = []
+    for weight, name in ((400, "Regular"), (700, "Bold")):
+        data = base64.b64encode(
+            (files("jachai.report") / "fonts" / f"NotoSansBengali-{name}.ttf").read_bytes()
+        ).decode()
+        source = f'url("data:font/ttf;base64,{data}") format("truetype")'
+        faces.append(
+            f'@font-face {{ font-family: "Report Bengali"; font-weight: {weight}; unicode-range: {BENGALI_RANGE}; src: {source}; }}'
+        )
+    return "\n".join(
+        [*faces, 'body, svg text { font-family: "Report Bengali", system-ui, sans-serif; line-height: 1.65; }']
+    )
 
 
 def _text(name: str) -> str:

@@ -26,6 +26,8 @@ MARGIN = 16.0
 WIDTH = 210.0 - 2 * MARGIN
 """mm of an A4 page between its margins."""
 GAP = 3.0
+PICTURE = 50.0
+"""Width of a picture in mm: a finding with its two rows of three fits on the first page."""
 FONTS = (("Latin", "NotoSans"), ("Bengali", "NotoSansBengali"))
 INK, SOFT, LINE = (27, 31, 36), (87, 96, 106), (196, 204, 212)
 COLOURS = {
@@ -48,14 +50,25 @@ def write_pdf(examinations: Iterable[Examination], target: Path, language: str =
 
 def write_sheets(sheets: Sequence[Sheet], target: Path, language: str = DEFAULT) -> Path:
     """The same from sheets made earlier."""
-    pages = _Pages(_document(language), catalogue(language))
-    pages.opening(sheets)
-    for number, one in enumerate(sheets, 1):
-        pages.result(one, number if len(sheets) > 1 else 0)
-    pages.closing(sheets)
-    with replacing(target) as part:
-        pages.pdf.output(str(part))
+    document = _document(language)
+    try:
+        pages = _Pages(document, catalogue(language))
+        pages.opening(sheets)
+        for number, one in enumerate(sheets, 1):
+            pages.result(one, number if len(sheets) > 1 else 0)
+        pages.closing(sheets)
+        with replacing(target) as part:
+            document.output(str(part))
+    finally:
+        close(document)
     return target
+
+
+def close(document: FPDF) -> None:
+    """Close the files of its fonts, which fpdf leaves open."""
+    for font in document.fonts.values():
+        if (opened := getattr(font, "ttfont", None)) is not None:
+            opened.close()
 
 
 def check_available() -> None:
@@ -130,7 +143,7 @@ class _Pages:
                 self.text(self.say("page.more", n=len(refused) - REFUSED_SHOWN), "small")
         self.heading(self.say("blind.title"))
         for blind in wording.BLIND_SPOTS:
-            self.text(f"•  {self.say(f'blind.{blind}')}")
+            self.text(f"•  {self.say(f'blind.{blind}')}", "small")
 
     def result(self, one: Sheet, number: int) -> None:
         """Everything about one volume."""
@@ -265,16 +278,15 @@ class _Pages:
 
     def place(self, one: Sheet, place: PrintedPlace, title: str, *, across: bool) -> None:
         """One place: words, pictures two in a row for each plane, its cues."""
-        self.room(85)
+        self.room(75)
         if title:
             self.text(title, "heading", bold=True)
         if place.finding is not None:
             self.text(self.where(one, place.finding), "small", SOFT)
-        width = (WIDTH - 2 * GAP) / 3
         whole, close = place.prints[::2], place.prints[1::2]
         rows = [whole, close] if across else [place.prints]
         for prints in rows:
-            self.row(prints, width)
+            self.row(prints, PICTURE)
         self.text(self.say("report.shown", window=self.say(f"report.window.{place.window}")), "small", SOFT)
         if place.finding is not None and place.finding.cues:
             self.cues(place.finding.cues)
@@ -282,7 +294,8 @@ class _Pages:
     def row(self, prints: Sequence[Print], width: float) -> None:
         """Pictures side by side, their captions below."""
         heights = [min(width, width * p.image.height / p.image.width) for p in prints]
-        self.room(max(heights) + 7)
+        words = max(self.height(p.caption, "small", width, False) for p in prints)
+        self.room(max(heights) + words + 3)
         top = self.pdf.get_y() + 1
         for n, (one, height) in enumerate(zip(prints, heights, strict=True)):
             x = MARGIN + n * (width + GAP)
@@ -290,7 +303,7 @@ class _Pages:
             self.pdf.image(one.image, x, top, across, height, alt_text=one.caption)
             self.pdf.set_xy(x, top + height + 0.4)
             self.put(one.caption, "small", SOFT, width=width)
-        self.pdf.set_y(top + max(heights) + 6)
+        self.pdf.set_y(top + max(heights) + words + 1.5)
 
     def cues(self, cues: Sequence[Cue]) -> None:
         """A bar from zero for each cue; the band of ± ORDINARY_Z is shaded."""

@@ -53,6 +53,13 @@ def test_the_words_of_the_english_pdf(tmp_path: Path) -> None:
         assert words in text
 
 
+@pytest.mark.parametrize("language", ["en", "bn"])
+def test_pictures_and_captions_stay_together(language: str, tmp_path: Path) -> None:
+    """A caption of two lines at the foot of a page once gave a page of its own to each picture."""
+    data = write_pdf([made_up.tampered()], tmp_path / "r.pdf", language).read_bytes()
+    assert len(re.findall(rb"/Type /Page\b(?!s)", data)) <= 4
+
+
 def test_an_inconclusive_scan_with_a_high_place_claims_nothing(tmp_path: Path) -> None:
     before = made_up.tampered()
     result = replace(before.result, verdict=Verdict.INCONCLUSIVE, reason="Outside.", p_value=None)
@@ -79,6 +86,7 @@ def test_bangla_is_shaped_and_mixed_with_latin_names(tmp_path: Path) -> None:
     document = pdf._document("bn")
     document.add_page()
     assert document.get_string_width("ক্ষ") < document.get_string_width("ক") + document.get_string_width("ষ")
+    pdf.close(document)
 
 
 def test_an_alarm_of_the_ledger_stands_in_it(tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def append_rate(series: Path, folder: Path) -> dict[str, float]:
         for m in met
     ] * 8
     group = GroupCommit(folder)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(SENDERS) as pool:
         list(pool.map(lambda entry: group.submit([entry]).result(), entries))
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
     group.close()
     size = (folder / DATABASE).stat().st_size
     with writing(folder) as log:
@@ -100,6 +100,7 @@ def append_rate(series: Path, folder: Path) -> dict[str, float]:
         one_by_one = 200 / (time.perf_counter() - alone)
     return {
         "append_per_s": round(len(entries) / seconds),
+        "append_cpu_ms": round(1000 * cpu / len(entries), 2),
         "append_one_by_one_per_s": round(one_by_one),
         "bytes_per_instance": round(size / len(entries)),
     }

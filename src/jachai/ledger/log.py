@@ -110,7 +110,9 @@ class Log:
     def append(self, entries: Sequence[NewEntry], *, checkpoint: bool = False) -> list[int]:
         """Log all or nothing, in order; their numbers, once they are safe on the disk. checkpoint: sign the new head too."""
         with self._transaction():
-            numbers = [self._insert(entry) for entry in entries]
+            numbers = list(range(size := self.size, size + len(entries)))
+            for n, entry in zip(numbers, entries, strict=True):
+                self._insert(n, entry)
             if checkpoint:
                 self._sign()
         return numbers
@@ -120,15 +122,13 @@ class Log:
         with self._transaction():
             return self._sign()
 
-    def _insert(self, entry: NewEntry) -> int:
-        n = self.size
+    def _insert(self, n: int, entry: NewEntry) -> None:
         leaf = leaf_bytes(n, now(), entry)
         done = merkle.completed_subtrees(n, merkle.leaf_hash(leaf), self.subtree)
         self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (n, leaf, done[0][2]))
         self._connection.executemany("INSERT INTO nodes VALUES (?, ?, ?)", done[1:])
         if entry.fingerprint is not None:
             self.records.insert(n, entry.fingerprint)
-        return n
 
     def _sign(self) -> str:
         size, root = self.head()

@@ -97,7 +97,11 @@ CODECS = (
     Codec("HTJ2K", HTJ2KLossless, "pylibjpeg-openjpeg", HTJ2K_RAMP),
     Codec("JPEG lossless", JPEGLossless, "python-gdcm", JPEG_LOSSLESS_RAMP),
 )
-OPTIONAL = (("torch", "training of detectors", "pip install 'jachai[train]'"),)
+OPTIONAL = (
+    ("torch", "training of detectors", "pip install 'jachai[train]'"),
+    ("cryptography", "signatures of the ledger", "pip install 'jachai[ledger]'"),
+    ("segno", "printed checkpoints of the ledger", "pip install 'jachai[ledger]'"),
+)
 """(module, what for, how to get it)"""
 
 

@@ -25,6 +25,7 @@ from tests.unit.io.dicom_samples import (
     enhanced,
     frames_of,
     pattern,
+    recode,
     save,
     set_pixels,
     slice_of,
@@ -126,6 +127,22 @@ def test_what_is_legal_raises_no_alarm(name: str, record: Record, ask: Ask) -> N
     assert answer.also == (Answer.SAME_PIXELS,)
     assert answer.attributes == (("StudyDate",) if name == "UIDs mapped" else ())
     assert answer.matched == len(recorded)
+
+
+@given(st.lists(st.sampled_from([n for n in LEGAL if n != "UIDs mapped"]), unique=True, max_size=5), st.booleans())
+def test_legal_changes_one_after_another_raise_no_alarm(shared_log: Log, names: list[str], mapped: bool) -> None:
+    coded = [n for n in names if n in ("RLE", "JPEG-LS", "JPEG 2000")]
+    in_turn = [n for n in names if n not in coded[1:] and not (coded and n in ("deflate", "implicit"))]
+    data_sets = study(series=Series(n=3, uid=f"{ROOT}.{next(FRESH)}", origin=(float(next(FRESH)), 0.0, 0.0)))
+    for k, data_set in enumerate(data_sets):
+        set_pixels(data_set, pattern(next(FRESH) + k, SHAPE))
+    knows(shared_log, data_sets)
+    met_again = copy.deepcopy(data_sets)
+    for name in [*in_turn, *(["UIDs mapped"] if mapped else [])]:
+        met_again = changed_copy(met_again, LEGAL[name])
+    answer = compare(met(met_again, shared_log.secret), shared_log.records, whole=True).answer
+    assert answer.answer in UNCHANGED
+    assert answer.matched == 3
 
 
 def test_private_attributes_stripped_big_endian_and_jpeg_lossless(record: Record, ask: Ask, tmp_path: Path) -> None:
@@ -253,6 +270,32 @@ def test_words_for_every_answer_are_sentences_and_json_is_plain(record: Record, 
         answer = ask(data_sets)
         assert answer.words().endswith(".")
         assert set(answer.to_json()) == set(ask(study()).to_json())
+
+
+@pytest.mark.realdata
+def test_a_change_of_one_place_is_found_within_a_compressed_real_scan(real_data: Path, tmp_path: Path) -> None:
+    data_sets = [dcmread(path) for path in sorted((real_data / "ct" / "lidc-0314").glob("*.dcm"))[140:143]]
+    for data_set in data_sets:
+        data_set.decompress(generate_instance_uid=False)
+    local = copy.deepcopy(data_sets)
+    pixels = frames_of(local[1])[0].copy()
+    pixels[250:276, 180:206] += 250
+    local[1].PixelData = pixels.tobytes()
+    with writing(tmp_path / "ledger") as log:
+        knows(log, data_sets)
+        for code in (near_lossless, lossy_jpeg_2000):
+            whole = compare(met(changed_copy(data_sets, code), log.secret), log.records, whole=True).answer
+            assert whole.also == (Answer.LOSSY,)
+            both = compare(met(changed_copy(local, code), log.secret), log.records, whole=True).answer
+            assert both.also == (Answer.PIXELS_CHANGED, Answer.LOSSY)
+            assert [region.box_kji for region in both.regions] == [((1, 2), (240, 288), (176, 208))]
+
+
+def lossy_jpeg_2000(d: FileDataset) -> None:
+    from openjpeg.utils import encode_array
+
+    options = {"bits_stored": d.BitsStored, "photometric_interpretation": 2, "compression_ratios": [10]}
+    recode(d, uid.JPEG2000, [encode_array(frames_of(d)[0], **options)])
 
 
 @pytest.mark.realdata

@@ -20,16 +20,16 @@ RAISED, LOWERED = np.array((255.0, 120.0, 40.0)), np.array((70.0, 150.0, 255.0))
 
 
 def difference_png(before: Plane, after: Plane, box_ji: tuple[tuple[int, int], tuple[int, int]]) -> bytes:
-    """(rows, columns) each. First row: the whole slice before, after, difference. Second: the same round the box."""
+    """(rows, columns) each. First row: the whole slice before, after, difference. Second, unless the box is the whole
+    slice: the same round the box."""
     low, high = (float(v) for v in np.percentile(before, (2, 99.5)))
     panels = [_grey(before, low, high), _grey(after, low, high), _signed(before, after, low, high)]
     close = _window(box_ji, before.shape)
     side = min(max(before.shape), MAX_SIDE // 2)
-    rows = [
-        [_fit(_marked(panel, box_ji), side) for panel in panels],
-        [_fit(Image.fromarray(np.asarray(panel)[close]), side) for panel in panels],
-    ]
-    sheet = Image.new("RGB", (3 * side + 2 * GAP, 2 * side + GAP), (255, 255, 255))
+    rows = [[_fit(_marked(panel, box_ji), side) for panel in panels]]
+    if any(part.stop - part.start < length for part, length in zip(close, before.shape, strict=True)):
+        rows.append([_fit(Image.fromarray(np.asarray(panel)[close]), side) for panel in panels])
+    sheet = Image.new("RGB", (3 * side + 2 * GAP, len(rows) * (side + GAP) - GAP), (255, 255, 255))
     for j, row in enumerate(rows):
         for i, panel in enumerate(row):
             sheet.paste(panel, (i * (side + GAP), j * (side + GAP)))

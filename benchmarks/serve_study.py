@@ -43,6 +43,12 @@ def verdict(server: Server, scan_id: str) -> str:
     return str(scan["verdicts"])
 
 
+def cpu(server: Server) -> float:
+    """Seconds that the server and its children have used."""
+    process = psutil.Process(server.process.pid)
+    return sum(sum(p.cpu_times()[:2]) for p in (process, *process.children(recursive=True)))
+
+
 def memory(server: Server) -> list[float]:
     """MiB resident: server, examiner, and the examiner's reading child."""
     process = psutil.Process(server.process.pid)
@@ -59,6 +65,8 @@ def main() -> None:
     study = options.data / "ct" / "lidc-0314"
     files = [(f"study/{path.name}", path.read_bytes()) for path in sorted(study.glob("*.dcm"))]
     command, served, said, resident = [], [], [], []
+    command_cpu: list[float] = []
+    served_cpu: list[float] = []
     with TemporaryDirectory() as folder, Server(Path(folder)) as server:
         resident.append(memory(server))
         for number in range(options.studies):
@@ -67,12 +75,15 @@ def main() -> None:
                 scan = (sys.executable, "-m", "jachai", "scan", str(study), "--json", "-")
                 done = subprocess.run(scan, capture_output=True, text=True)
                 command.append(time.perf_counter() - started)
+                used = psutil.Process().cpu_times()
+                command_cpu.append(used.children_user + used.children_system - sum(command_cpu))
                 said.append(str([json.loads(line)["verdict"] for line in done.stdout.splitlines()]))
-            started = time.perf_counter()
+            started, before = time.perf_counter(), cpu(server)
             scan_id = upload(server, files, number)
             received = time.perf_counter() - started
             said.append(verdict(server, scan_id))
             served.append(time.perf_counter() - started)
+            served_cpu.append(cpu(server) - before)
             resident.append(memory(server))
             print(
                 f"study {number + 1}: {served[-1]:.1f} s, of which upload {received:.1f} s; MiB {resident[-1]}",
@@ -84,6 +95,10 @@ def main() -> None:
     print(f"upload → verdict, s: {statistics.median(served):.1f} ({min(served):.1f}–{max(served):.1f})")
     print(
         f"server − command in turn, s: {statistics.median(extra):+.1f} ({min(extra):+.1f}…{max(extra):+.1f}); asked ≤ +3"
+    )
+    print(
+        f"CPU time, s: command {statistics.median(command_cpu):.1f}, server {statistics.median(served_cpu):.1f} (the first "
+        f"{served_cpu[0]:.1f}); load average {psutil.getloadavg()[0]:.1f}"
     )
     first, last = sum(resident[1]), sum(resident[-1])
     print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,7 +101,8 @@ def _run(settings: ServeSettings, *, new_token: bool = False, samples: tuple[str
             f"Jachai is ready: {address}\nData: {settings.data_dir}\nCtrl-C ends it; scans that wait go on at the next start."
         )
 
-    serve(settings, new_token=new_token, samples=samples, on_token=show_token, on_ready=show_address)
+    with suppress(KeyboardInterrupt):
+        serve(settings, new_token=new_token, samples=samples, on_token=show_token, on_ready=show_address)
     return OK
 
 

@@ -6,18 +6,24 @@ import json
 import os
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.unit.synthetic_chest import synthetic_chest
 
 from jachai.cli import run
@@ -101,7 +107,7 @@ def test_killed_three_times_nothing_is_lost_or_done_twice(tmp_path: Path) -> Non
         assert sorted(scan["id"] for scan in server.scans()) == sorted(ids)
         assert {tuple(scan["verdicts"]) for scan in server.scans()} <= {("no-sign",), ("tampered",), ("inconclusive",)}
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(20) == 130
+        assert server.process.wait(20) == 0
     examined = Counter(e["scan"] for e in audit(data) if e["event"] == "examined")
     assert set(examined.values()) == {1} and set(examined) <= set(ids)
     assert len(examined) >= wanted - 3, "a kill may come between a result and its line, no more"
@@ -141,6 +147,8 @@ def test_a_second_server_on_the_same_folder_says_so(tmp_path: Path, capsys: pyte
         port = server.address.rstrip("/").rsplit(":", 1)[1]
         assert run(["serve", "--data-dir", str(tmp_path / "other"), "--port", port]) == 2
         assert "--port" in capsys.readouterr().err
+        server.process.terminate()
+        assert server.process.wait(20) == 0 and not list((tmp_path / "data").glob("*-wal"))
         mode = (tmp_path / "data").stat().st_mode & 0o777
         assert os.name != "posix" or mode == 0o700
 
@@ -173,3 +181,33 @@ def test_an_unknown_model_is_named_before_anything_is_served(
 def test_an_address_of_others_needs_encryption(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0"]) == 2
     assert "unencrypted" in capsys.readouterr().err and not (tmp_path / "data").exists()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A new certificate of this machine's loopback, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(addresses, critical=False).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+def test_it_speaks_https_and_nothing_else_where_told_to(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    with serving(tmp_path / "data", "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        assert server.address.startswith("https://127.0.0.1:")
+        trusting = ssl.create_default_context(cafile=str(cert))
+        with httpx2.Client(verify=trusting) as client:
+            assert client.get(server.address + "api/v1/health").json()["status"] == "ok"
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(server.address.replace("https", "http"))

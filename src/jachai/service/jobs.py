@@ -162,6 +162,13 @@ class Jobs:
             raise KeyError(scan_id)
         return self._job(rows[0])
 
+    def done_attempt(self, scan_id: str) -> int | None:
+        """The attempt that a scan was done by, None while it is not done; quick. Raises KeyError for one not there."""
+        rows = self._database.rows("SELECT state, attempt FROM scans WHERE id = ?", scan_id)
+        if not rows:
+            raise KeyError(scan_id)
+        return int(rows[0]["attempt"]) if rows[0]["state"] == State.DONE else None
+
     def page(self, limit: int, before: int | None = None, search: str = "") -> list[Job]:
         """The latest first, at most `limit`; before: only scans handed in before that `seq`. search: part of the label."""
         pattern = "%" + "".join("\\" + c if c in "\\%_" else c for c in search) + "%"

@@ -166,12 +166,16 @@ class Studies:
 
     def stored(self, scan_id: str, n: int) -> StoredScan:
         """Result n of a scan. Raises NotThere, or NotReady for a scan that is not done."""
-        job = self.job(scan_id)
-        if job.state is not State.DONE:
+        try:
+            attempt = self.jobs.done_attempt(scan_id)
+        except KeyError:
+            raise NotThere("There is no such scan.", "It may have been deleted.") from None
+        if attempt is None:
             raise NotReady("This scan has not been examined.", "Wait until it is done.")
-        if not 0 <= n < len(job.results):
-            raise NotThere("This scan has no such result.", f"It has {len(job.results)}.")
-        return self._record(self._results(job) / str(n))
+        try:
+            return self._record(self._folder(scan_id) / f"attempt-{attempt}" / str(n))
+        except FileNotFoundError:
+            raise NotThere("This scan has no such result.", "See its results.") from None
 
     def _record(self, folder: Path) -> StoredScan:
         with self._records_lock:

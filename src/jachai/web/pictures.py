@@ -111,9 +111,9 @@ def _picture(
 ) -> Response:
     stored = _found(scan, plane, index, before)
     rescale = scan.before if before and scan.before else scan.rescale
-    values = stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept)
     usual = _usual_window(scan)
-    grey = windowed(values, usual[0] if center is None else center, usual[1] if width is None else width)
+    middle, reach = usual[0] if center is None else center, usual[1] if width is None else width
+    grey = windowed(stored, rescale.slope, rescale.intercept, middle, reach)
     return Response(grey_png(grey), media_type="image/png")
 
 

@@ -60,7 +60,7 @@ class Guard:
 
         async def send_bound(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _bind(MutableHeaders(scope=message), scope, secure=self._settings.has_tls)
+                _bind(MutableHeaders(scope=message), scope)
             await send(message)
 
         try:
@@ -131,10 +131,8 @@ def _same_origin(origin: str | None, host: str) -> bool:
         return False
 
 
-def _bind(headers: MutableHeaders, scope: Scope, *, secure: bool) -> None:
+def _bind(headers: MutableHeaders, scope: Scope) -> None:
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if scope["path"].startswith(API):
         headers["Cache-Control"] = "no-store"
-    if secure:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")

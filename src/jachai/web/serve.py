@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import uvicorn
 
@@ -17,6 +19,7 @@ from jachai.service.studies import Studies
 from jachai.web.app import make_app
 from jachai.web.audit import Audit
 
+EVERYWHERE = ("0.0.0.0", "::")
 GRACE_SECONDS = 3
 """What is being answered has so long when the server is told to stop."""
 
@@ -34,7 +37,7 @@ def serve(
     Raises UsageError for settings that cannot be served, ModelError if the engine cannot be loaded.
     """
     settings.check()
-    with closing(_bound(settings)) as listening:
+    with _sigterm_like_ctrl_c(), closing(_bound(settings)) as listening:
         audit = Audit(settings.data_dir)
         studies = Studies(settings, lambda event, job: _observe(audit, event, job))
         try:
@@ -47,6 +50,23 @@ def serve(
             _server(settings, studies).run(sockets=[listening])
         finally:
             studies.stop()
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends it with everything put away; uvicorn, having stopped, raises the signal again."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(0)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _bound(settings: ServeSettings) -> socket.socket:
@@ -99,5 +119,6 @@ def _observe(audit: Audit, event: str, job: Job) -> None:
 
 def _address(settings: ServeSettings, port: int) -> str:
     scheme = "https" if settings.has_tls else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = socket.gethostname() if settings.host in EVERYWHERE else settings.host
+    host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{host}:{port}/"

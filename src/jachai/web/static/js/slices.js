@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 
 const MAX_BYTES = 260e6;
+const WHOLE_BYTES = 0.85 * MAX_BYTES;
 const AT_ONCE = 4;
 const AHEAD = 24;
 const BEHIND = 8;
@@ -53,7 +54,7 @@ export class Slices {
       if (n <= BEHIND) add(plane, index - n * direction);
     }
     for (const [other, at] of looked.slice(1)) for (const n of [1, -1, 2, -2]) add(other, at + n);
-    if (this.planes[plane].count * this.size(plane) < MAX_BYTES / 2) for (let n = AHEAD + 1; n < this.planes[plane].count; n += 1) [index + n, index - n].forEach((at) => add(plane, at));
+    if (this.planes[plane].count * this.size(plane) < WHOLE_BYTES) for (let n = AHEAD + 1; n < this.planes[plane].count; n += 1) [index + n, index - n].forEach((at) => add(plane, at));
     this.plan = keys;
     this.pump();
   }

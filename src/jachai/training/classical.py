@@ -264,7 +264,6 @@ def exported(fitted: Pipeline, table: Table, classes: Sequence[str]) -> bytes:
         warnings.simplefilter("ignore")
         model = skl2onnx.convert_sklearn(
             fitted,
-            name="region",
             initial_types=[(INPUT, FloatTensorType([None, table.shape[1]]))],
             options={id(last): {"zipmap": False}},
             target_opset=OPSET,
@@ -280,7 +279,27 @@ def exported(fitted: Pipeline, table: Table, classes: Sequence[str]) -> bytes:
     kept.name = OUTPUT
     del model.graph.output[:]
     model.graph.output.extend([kept])
+    _rename(model.graph, {})
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _rename(graph: Any, known: dict[str, str]) -> None:
+    """Names within the network, numbered in their order: the exporter numbers some through the whole process, and the same
+    training must give the same bytes."""
+
+    def name_of(name: str) -> str:
+        return name if name in ("", INPUT, OUTPUT) else known.setdefault(name, f"inner{len(known)}")
+
+    graph.name = "region"
+    for part in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        part.name = name_of(part.name)
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [name_of(name) for name in node.input]
+        node.output[:] = [name_of(name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, known)
 
 
 def check(bundle: Bundle, fitted: Pipeline, table: Table) -> None:

@@ -183,9 +183,9 @@ def _is_kind(kind: shelf.Kind, name: str) -> bool:
         return False
 
 
-def part_of(patient: str, parts: int = PARTS) -> int:
-    """Which part a patient belongs to: by the SHA-256 of the name within its collection."""
-    return int(hashlib.sha256(patient.rsplit("/", 1)[-1].encode()).hexdigest(), 16) % parts
+def part_of(patient: str) -> int:
+    """Which of PARTS a patient belongs to: by the SHA-256 of the name within its collection."""
+    return int(hashlib.sha256(patient.rsplit("/", 1)[-1].encode()).hexdigest(), 16) % PARTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

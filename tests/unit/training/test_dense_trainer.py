@@ -1,0 +1,157 @@
+"""The dense trainer on a tiny set: a bundle that searches, calibrated by networks that never saw the patient; resumable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jachai.core.errors import UsageError
+from jachai.core.finding import Kind
+from jachai.dataset.manifest import Entry, Label
+from jachai.detectors import dense
+from jachai.detectors.bundle import read_bundle
+from jachai.forensics.channels import CHANNELS
+from jachai.io.writer import write_nifti
+from jachai.tamper.attack import Effect
+from jachai.training import dense_trainer
+from jachai.training.dense import CROP, Dense, Draw, batch_of, fit, made_ready
+from jachai.training.dense_trainer import DenseTrainer, part_of
+from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples
+from jachai.training.search_sets import altered_samples, far_samples, hosts_of, labelled_of, lesion_samples
+from jachai.training.trainer import TrainSettings
+from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
+
+TINY = TrainSettings(steps=4, epochs=4, threads=1)
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory) -> list[Entry]:
+    folder = tmp_path_factory.mktemp("set")
+    out = []
+    for n in range(4):
+        path = write_nifti(synthetic_chest(9, seed=n), folder / f"intact{n}.nii.gz")
+        out.append(
+            Entry(path=str(path), source="a", patient=f"P{n}", scan=f"I{n}", label=Label.PRISTINE, modality="CT")
+        )
+    out[0] = replace(out[0], place_kji=(4, *LUNG_PLACE), finding="nodule")
+    for n in range(2):
+        path = write_nifti(with_white_noise(synthetic_chest(1, seed=9 + n)), folder / f"fake{n}.nii.gz")
+        out.append(
+            Entry(
+                path=str(path),
+                source="b",
+                patient=f"b/T{n}",
+                scan=f"T{n}",
+                label=Label.TAMPERED,
+                kind=Kind.REMOVED,
+                modality="CT",
+                place_kji=(0, *LUNG_PLACE),
+            )
+        )
+    return out
+
+
+def test_labelled_slices_say_where_they_are_sure(entries: list[Entry]) -> None:
+    [first, _] = labelled_of(entries)
+    target = first.target()
+    j, i = LUNG_PLACE
+    assert target[j, i] == ALTERED and target[j, i + 24] == UNSURE and target[j, i + 40] == INTACT
+    samples = altered_samples([first], seed=0, copies=3)
+    assert len(samples) == 3 and {o.effect for o in samples.origins} == {Effect.REMOVED.value}
+    assert all((t == ALTERED).any() for t in samples.targets)
+
+
+def test_far_places_of_a_tampered_slice_are_intact(entries: list[Entry]) -> None:
+    far = far_samples(labelled_of(entries), seed=0)
+    assert (
+        len(far)
+        and {o.patient for o in far.origins} == {"b/T0", "b/T1"}
+        and {o.effect for o in far.origins} == {"none"}
+    )
+    assert (far.targets == INTACT).mean() > 0.6
+
+
+def test_real_lesions_are_intact_samples(entries: list[Entry]) -> None:
+    lesions = lesion_samples(entries, seed=0, copies=2)
+    assert len(lesions) == 2 and (lesions.targets == INTACT).all() and lesions.origins[0].patient == "P0"
+
+
+def test_hosts_are_the_intact_series_once_each(entries: list[Entry]) -> None:
+    assert [host.patient for host in hosts_of([*entries, *entries])] == ["P0", "P1", "P2", "P3"]
+
+
+@pytest.fixture(scope="module")
+def ready(entries: list[Entry]) -> dense_trainer.Ready:
+    labelled = list(labelled_of(entries))
+    return made_ready(Samples.joined([altered_samples(labelled, 0, 6), far_samples(labelled, 0, 6)]), seed=0)
+
+
+def test_a_batch_is_the_same_for_the_same_seed_and_says_what_is_sure(ready) -> None:
+    draws = [Draw(ready, np.arange(len(ready.samples)), 1.0)]
+    one, two = (batch_of(draws, 8, np.random.default_rng(3)) for _ in range(2))
+    assert one.x.shape == (8, len(CHANNELS), CROP, CROP) and np.array_equal(one.x, two.x)
+    assert set(np.unique(one.injected)) <= {-1.0, 0.0} and one.altered.max() == 1 and 0 < one.sure.mean() < 1
+
+
+@pytest.mark.slow
+def test_it_overfits_a_handful_of_places(ready) -> None:
+    """Some twenty seconds of one core: the loss falls to a small part of what it was."""
+    torch.manual_seed(0)
+    numbers = np.array([0, len(ready.samples) - 1])
+    losses = [loss for _, loss in fit(Dense(), [Draw(ready, numbers, 1.0)], 25, seed=0, batch=4)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
+
+
+@pytest.fixture(scope="module")
+def run(entries: list[Entry], tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "dense"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense_trainer, "PARTS", 2)
+        DenseTrainer().train(entries, out, TINY)
+    return out
+
+
+@pytest.mark.slow
+def test_the_bundle_searches_and_its_calibration_never_saw_the_patient(run: Path) -> None:
+    engine = dense.of_bundle(read_bundle(run / "bundle"))
+    found = engine.examine(with_white_noise(synthetic_chest(1)))
+    assert np.isfinite(found.evidence).any() and found.stride == 4
+    patients = {}
+    for part in range(2):
+        told = json.loads((run / f"part-{part}" / "scores.json").read_text())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dense_trainer, "PARTS", 2)
+            assert all(part_of(who) == part for who in told["volume"])
+        patients |= told["volume"]
+    card = engine.bundle.card
+    assert sorted(patients) == ["P0", "P1", "P2", "P3"]
+    assert card.calibration["volume"]["patients"] == sorted(round(v, 4) for v in patients.values())
+    assert card.calibration["volume"]["threshold"] > max(patients.values())
+    assert (run / "learning.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_resumed_without_training_and_never_overwritten(run: Path, entries: list[Entry]) -> None:
+    before = (run / "bundle" / "model.onnx").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense_trainer, "PARTS", 2)
+        patch.setattr(dense_trainer, "fit", None)
+        DenseTrainer().train(entries, run, replace(TINY, resume=True))
+        with pytest.raises(UsageError, match="already holds a run"):
+            DenseTrainer().train(entries, run, TINY)
+    assert (run / "bundle" / "model.onnx").read_bytes() == before
+
+
+def test_without_intact_series_there_is_nothing_to_simulate_on(entries: list[Entry], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no intact CT series"):
+        DenseTrainer().train([e for e in entries if e.label is Label.TAMPERED], tmp_path / "x", TINY)
+
+
+def test_a_family_can_be_withheld() -> None:
+    names = {name for name, _ in DenseTrainer(without=frozenset({"ctgan"}))._attacks()}
+    assert names and not any(name.startswith("ctgan") for name in names)

@@ -122,6 +122,10 @@ class DenseTrainer:
         }
         name = settings.name or dense.ARCHITECTURE
         write_bundle(out / BUNDLE, network, self._card(name, network, data, calibration, record))
+        for part in range(PARTS):  # for honest figures: each is asked about the patients that it never saw
+            network, left = exported(run.network(part)), run.calibration(without=part)
+            card = self._card(f"{name}-part-{part}", network, data, left, {**record, "without_part": part})
+            write_bundle(out / f"part-{part}" / BUNDLE, network, card)
         write_record(out, record)
         losses = run.losses(None)
         draw_curve(out, f"{name}: learning curve", {"loss: training": losses}, f"{LOSSES} steps")
@@ -303,10 +307,12 @@ class Run:
                     out[basis][patient] = max(highest, out[basis].get(patient, -np.inf))
         return out
 
-    def calibration(self) -> dict[str, Any]:
-        """What the card holds: basis → typical logit, threshold, and each intact patient's score."""
+    def calibration(self, without: int | None = None) -> dict[str, Any]:
+        """What the card holds: basis → typical logit, threshold, and each intact patient's score. without: a part whose
+        patients are left out, so that its network can be tested on them."""
         out: dict[str, Any] = {}
-        told = [json.loads((self._folder(part) / "scores.json").read_text()) for part in range(PARTS)]
+        parts = [part for part in range(PARTS) if part != without]
+        told = [json.loads((self._folder(part) / "scores.json").read_text()) for part in parts]
         for basis in ("slice", "volume"):
             scores = {who: value for one in told for who, value in one[basis].items()}
             if not scores:

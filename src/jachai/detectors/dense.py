@@ -71,6 +71,7 @@ class Dense:
         if volume.modality is not Modality.CT:
             limits += ("The network learnt from chest CT only.",)
         where = searched(volume)
+        limits += outside(self.bundle.card.inputs.get("support", {}), noise_levels(volume, where))
         logits, kinds = search(
             network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2)
         )
@@ -115,6 +116,34 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
         injected[k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
         progress("searching", (int(k) + 1) / count)
     return smoothed(altered, volume), smoothed(injected, volume)
+
+
+RESIDUALS = ("corner", "diagonal", "middle")
+LEVELS_OF = 12
+"""Slices in which the noise level is measured."""
+
+
+def noise_levels(volume: Volume, where: Mask) -> dict[str, float]:
+    """Residual → the scan's own noise in it, HU: the median over up to LEVELS_OF slices that show lung; empty without."""
+    ks = np.flatnonzero(where.any(axis=(1, 2)))
+    rows = []
+    for k in ks[:: max(1, len(ks) // LEVELS_OF)]:
+        slice_ = volume.voxels[k]
+        inside = where[k].repeat(STRIDE, 0).repeat(STRIDE, 1)[: slice_.shape[0], : slice_.shape[1]]
+        place = noise_place(slice_) & inside
+        if place.any():
+            rows.append(scales_of(residuals(slice_), place)[:3])
+    return dict(zip(RESIDUALS, (float(level) for level in np.median(rows, axis=0)))) if rows else {}
+
+
+def outside(support: Mapping[str, Any], levels: Mapping[str, float]) -> tuple[str, ...]:
+    """Whole sentences: where the scan's noise is unlike that of every scan the network has learnt from."""
+    strange = [
+        f"{name} {level:.1f} HU (learnt: {support[name][0]:.1f}–{support[name][1]:.1f})"
+        for name, level in levels.items()
+        if name in support and not support[name][0] <= level <= support[name][1]
+    ]
+    return (f"Its noise is unlike that of the scans the network learnt from: {', '.join(strange)}.",) if strange else ()
 
 
 def searched(volume: Volume) -> Mask:

@@ -14,6 +14,11 @@ SLICE_MM = (0.4, 8.5)
 """In-plane and slice spacing of the intact scans, with some air: outside, a verdict is inconclusive."""
 MIN_SIDE = 64
 """Voxels. A smaller picture has too few windows to predict anything from."""
+COARSE_HU = 3.5
+"""Stored values of a CT lie 1 HU apart (rarely 2). Further apart, they went through 8 bit or a coarse quantiser, which alters
+the noise that the engines read."""
+LOOKED_AT = 4
+"""Slices whose values are looked at."""
 MIN_EXAMINED_CM2 = 10.0
 """Least examined area in the fullest slice: about a third of a lung near its top."""
 
@@ -35,6 +40,8 @@ def limits_of(volume: Volume, evidence: Evidence) -> tuple[str, ...]:
         limits.append("It has no content: sampled slices hold one single value.")
     if volume.provenance.lossy:
         limits.append("It was compressed with loss, which alters the noise that the engine reads.")
+    if volume.modality is Modality.CT and value_step(volume) >= COARSE_HU:
+        limits.append(f"Its values lie {value_step(volume):.0f} HU apart: it went through 8 bit or a coarse quantiser.")
     if volume.geometry is not None:
         limits += _geometry_limits(volume)
     if volume.modality is Modality.CT and not evidence.has_lung:
@@ -44,6 +51,14 @@ def limits_of(volume: Volume, evidence: Evidence) -> tuple[str, ...]:
     if area < MIN_EXAMINED_CM2:
         limits.append(f"Only {area:.0f} cm² of tissue could be examined in the fullest slice.")
     return tuple(limits)
+
+
+def value_step(volume: Volume) -> float:
+    """Median distance in HU between neighbouring values that occur between air and bone; 0 where there are too few."""
+    n = volume.shape[0]
+    few = volume.voxels[:: max(1, n // LOOKED_AT)]
+    seen = np.unique(np.round(few[(few > -990) & (few < 400)], 2))
+    return float(np.median(np.diff(seen))) if len(seen) > 20 else 0.0
 
 
 def _geometry_limits(volume: Volume) -> list[str]:

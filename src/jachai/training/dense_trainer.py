@@ -80,6 +80,8 @@ MARGIN = 1.0
 EVERY = 6
 """Every sixth slice of an intact series is scored alone, for the calibration of single slices."""
 TYPICAL = 0.5
+SUPPORT_ROOM = 1.5
+"""A scan may be this factor quieter or noisier than all that were learnt from."""
 LOSSES = 25
 """Steps that one point of the learning curve averages."""
 
@@ -121,10 +123,12 @@ class DenseTrainer:
             "versions": f"{versions()}, torch {torch.__version__}",
         }
         name = settings.name or dense.ARCHITECTURE
-        write_bundle(out / BUNDLE, network, self._card(name, network, data, calibration, record))
+        write_bundle(out / BUNDLE, network, self._card(name, network, data, calibration, run.support(None), record))
         for part in range(PARTS):  # for honest figures: each is asked about the patients that it never saw
             network, left = exported(run.network(part)), run.calibration(without=part)
-            card = self._card(f"{name}-part-{part}", network, data, left, {**record, "without_part": part})
+            card = self._card(
+                f"{name}-part-{part}", network, data, left, run.support(part), {**record, "without_part": part}
+            )
             write_bundle(out / f"part-{part}" / BUNDLE, network, card)
         write_record(out, record)
         losses = run.losses(None)
@@ -139,7 +143,13 @@ class DenseTrainer:
         )
 
     def _card(
-        self, name: str, network: bytes, data: Sequence[Entry], calibration: dict[str, Any], record: dict[str, Any]
+        self,
+        name: str,
+        network: bytes,
+        data: Sequence[Entry],
+        calibration: dict[str, Any],
+        support: dict[str, list[float]],
+        record: dict[str, Any],
     ) -> Card:
         patients = {entry.patient for entry in data if entry.label is not Label.TAMPERED}
         sources = sorted({entry.source for entry in data})
@@ -149,7 +159,7 @@ class DenseTrainer:
             architecture=dense.ARCHITECTURE,
             version=__version__,
             model_sha256=digest_of(network),
-            inputs={"channels": list(CHANNELS), "grid": "native", "stride": dense.STRIDE},
+            inputs={"channels": list(CHANNELS), "grid": "native", "stride": dense.STRIDE, "support": support},
             classes=("altered", "injected if altered"),
             threshold=1.0,
             threshold_from=(
@@ -306,6 +316,25 @@ class Run:
                     highest = float(dense.search(network, one, where)[0][where].max())
                     out[basis][patient] = max(highest, out[basis].get(patient, -np.inf))
         return out
+
+    def support(self, without: int | None) -> dict[str, list[float]]:
+        """Residual → lowest and highest noise level (HU) of the scans it learns from, with SUPPORT_ROOM to either side."""
+        file = self.out / "levels.json"
+        if not file.exists():
+            file.write_text(json.dumps(list(self._levels()), indent=1))
+        told = [levels for patient, levels in json.loads(file.read_text()) if part_of(patient) != without]
+        return {
+            name: [round(min(v) / SUPPORT_ROOM, 3), round(max(v) * SUPPORT_ROOM, 3)]
+            for name in dense.RESIDUALS
+            if (v := [levels[name] for levels in told if name in levels])
+        }
+
+    def _levels(self) -> Iterator[tuple[str, dict[str, float]]]:
+        for host in self.hosts:
+            volume = host.read()
+            yield host.patient, dense.noise_levels(volume, dense.searched(volume))
+        for item in labelled_of(self.entries):
+            yield item.patient, dense.noise_levels(item.alone(), item.cells[None])
 
     def calibration(self, without: int | None = None) -> dict[str, Any]:
         """What the card holds: basis → typical logit, threshold, and each intact patient's score. without: a part whose

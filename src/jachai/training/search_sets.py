@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jachai.core.errors import JachaiError
 from jachai.core.finding import Kind
 from jachai.core.progress import Progress, silent
-from jachai.core.volume import Modality, Volume
+from jachai.core.volume import Modality, Provenance, Volume
 from jachai.dataset.manifest import Entry, Label
 from jachai.dataset.voxels import pixel_mm, volume_of
 from jachai.detectors.dense import searched
@@ -80,6 +80,10 @@ class LabelledSlice:
     pixel_mm: tuple[float, float]
     marks: tuple[Mark, ...]
     cells: npt.NDArray[np.bool_]
+
+    def alone(self) -> Volume:
+        """The slice as a volume, for measurements."""
+        return Volume(self.slices[1:2], Modality.CT, None, Provenance(self.host, "sample"))
 
     def target(self) -> npt.NDArray[np.int8]:
         """(j, i) ALTERED within the marks, UNSURE round them, INTACT beyond CLEAR_MM."""

@@ -119,3 +119,23 @@ def test_each_modality_has_its_engine_and_the_map_says_which(engine) -> None:
     volume = synthetic_chest(1)
     assert both.examine(volume).spoke == engine.identity == both.identity
     assert both.examine(replace(volume, modality=Modality.MR)).spoke == Other.identity
+
+
+def test_a_scan_whose_noise_is_unlike_all_that_was_learnt_from_is_limited(engine) -> None:
+    volume = synthetic_chest(1)
+    level = dense.noise_levels(volume, dense.searched(volume))["diagonal"]
+    for low, high, strange in (
+        (level / 2, level * 2, False),
+        (level * 2, level * 4, True),
+        (level / 9, level / 3, True),
+    ):
+        card = replace(CARD, inputs={**CARD.inputs, "support": {"diagonal": [low, high]}})
+        found = dense.Dense(Bundle(card, b""), engine.bases).examine(volume)
+        assert any("unlike" in limit for limit in found.limits) == strange
+
+
+def test_coarse_values_are_limited(engine) -> None:
+    volume = synthetic_chest(1)
+    coarse = volume.with_voxels(np.round(volume.voxels / 6) * 6)
+    assert any("coarse quantiser" in limit for limit in engine.examine(coarse).limits)
+    assert not any("coarse quantiser" in limit for limit in engine.examine(volume).limits)

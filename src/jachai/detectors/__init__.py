@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 
 from jachai.core.errors import UsageError
 from jachai.detectors.bundle import Bundle, find_bundle, places
@@ -24,8 +25,11 @@ def _dense() -> Detector:
 
 def _jachai() -> Detector:
     from jachai.detectors.by_modality import ByModality
+    from jachai.detectors.dense import load
+    from jachai.detectors.either import Either
 
-    return ByModality(_dense(), _selfreference())
+    statistics = _selfreference()
+    return ByModality(Either("jachai", replace(load("dense"), explain=False), statistics), statistics)
 
 
 def _dense_of(bundle: Bundle) -> Detector:

@@ -53,10 +53,12 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """The engine: its bundle, and basis ('slice', 'volume') → calibration."""
+    """The engine: its bundle, and basis ('slice', 'volume') → calibration. explain: measure the cues too, which takes as long
+    as the network; without, another engine must say whether a verdict would be honest."""
 
     bundle: Bundle
     bases: Mapping[str, Basis]
+    explain: bool = True
 
     @property
     def identity(self) -> ModelIdentity:
@@ -66,22 +68,23 @@ class Dense:
     def examine(self, volume: Volume, progress: Progress = silent) -> TamperMap:
         """See `Detector.examine`."""
         basis = self.bases[basis_of(volume)[1]]
-        evidence = measure(volume, lambda stage, fraction: progress(stage, fraction / 2))
-        limits = limits_of(volume, evidence)
+        evidence = measure(volume, lambda stage, share: progress(stage, share / 2)) if self.explain else None
+        limits = () if evidence is None else limits_of(volume, evidence)
         if volume.modality is not Modality.CT:
             limits += ("The network learnt from chest CT only.",)
         where = searched(volume)
         limits += outside(self.bundle.card.inputs.get("support", {}), noise_levels(volume, where))
         logits, kinds = search(
-            network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2)
+            network_of(self.bundle), volume, where, lambda stage, share: progress(stage, (1 + share) / 2)
         )
         units = (logits - np.float32(basis.typical)) / np.float32(basis.threshold - basis.typical)
+        deviations = () if evidence is None else evidence.deviations
         return TamperMap(
             evidence=np.where(where, units, -np.inf).astype(np.float32),
             stride=STRIDE,
-            cues={d.cue.name: d.z for d in evidence.deviations},
+            cues={d.cue.name: d.z for d in deviations},
             cue_evidence={},
-            kinds={d.cue.name: d.cue.kind for d in evidence.deviations},
+            kinds={d.cue.name: d.cue.kind for d in deviations},
             injected=kinds,
             reference=basis.reference,
             limits=limits,

@@ -14,6 +14,8 @@ from jachai.core.volume import Modality
 from jachai.detectors import dense
 from jachai.detectors.bundle import Bundle, Card
 from jachai.detectors.by_modality import ByModality
+from jachai.detectors.either import Either
+from jachai.detectors.selfreference import load as load_selfreference
 from jachai.forensics.channels import CHANNELS
 from jachai.scan.candidates import find
 
@@ -139,3 +141,23 @@ def test_coarse_values_are_limited(engine) -> None:
     coarse = volume.with_voxels(np.round(volume.voxels / 6) * 6)
     assert any("coarse quantiser" in limit for limit in engine.examine(coarse).limits)
     assert not any("coarse quantiser" in limit for limit in engine.examine(volume).limits)
+
+
+def test_either_alarms_where_one_does_and_counts_both_engines_intact_patients(engine) -> None:
+    statistics = load_selfreference()
+    both = Either("both", replace(engine, explain=False), statistics)
+    volume = with_white_noise(synthetic_chest(1))
+    found, one, two = (e.examine(volume) for e in (both, engine, statistics))
+    assert np.array_equal(found.evidence, np.maximum(one.evidence, two.evidence))
+    assert set(found.cues) == set(two.cues) and found.limits == two.limits
+    for evidence in (-1.0, 0.2, 0.9, 1.5):
+        wanted = 1 + sum(score >= evidence for ref in (one.reference, two.reference) for score in ref.scores)
+        n = min(len(one.reference.scores), len(two.reference.scores))
+        assert found.reference.p_value(evidence) == pytest.approx(min(wanted, 1 + n) / (1 + n))
+    assert both.identity.sha256 not in (engine.identity.sha256, statistics.identity.sha256)
+
+
+def test_the_kind_is_that_of_the_engine_whose_evidence_is_stronger(engine) -> None:
+    found = Either("both", engine, load_selfreference()).examine(with_white_noise(synthetic_chest(9)))
+    best = np.unravel_index(int(np.argmax(found.evidence)), found.evidence.shape)
+    assert found.injected[best] < 0.3

@@ -31,7 +31,10 @@ def test_maps_have_the_grid_of_the_volume_and_the_input_stays(detector, slices: 
     assert found.evidence.shape == grid and found.evidence.dtype == np.float32
     assert not np.isnan(found.evidence).any()
     for name, values in found.cues.items():
-        assert values.shape == grid and found.cue_evidence[name].shape == grid and name in found.kinds
+        assert values.shape == grid and name in found.kinds
+    assert set(found.cue_evidence) in (set(), set(found.cues))
+    assert all(share.shape == grid for share in found.cue_evidence.values())
+    assert found.injected is None or found.injected.shape == grid
     assert (volume.voxels == before).all()
 
 

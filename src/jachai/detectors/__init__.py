@@ -39,10 +39,12 @@ def _dense_of(bundle: Bundle) -> Detector:
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
+    "jachai": _jachai,
+    "dense": _dense,
     "selfreference": _selfreference,
 }
 """A new engine is one module and one line here. Loading is put off until an engine is asked for."""
-DEFAULT = "selfreference"
+DEFAULT = "jachai"
 ARCHITECTURES: dict[str, Callable[[Bundle], Detector]] = {"dense": _dense_of}
 """What a search model's bundle says of itself → the engine that runs it: for models that users train or import."""
 

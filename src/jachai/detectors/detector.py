@@ -49,7 +49,8 @@ class TamperMap:
 
     evidence: float32 (k, j', i'), the threshold of the verdict at 1, a typical intact scan's most suspicious place near
     0, −inf where nothing could be measured. cues: name → Map of z-scores (NaN where not measured). kinds: each cue's name →
-    the kind of tampering it speaks for. cue_evidence: each cue's share in the units of `evidence`.
+    the kind of tampering it speaks for. cue_evidence: each cue's share in the units of `evidence`;
+    empty where a network decides and the cues only explain.
     limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
     injected: probability that a place, if altered, was injected rather than removed; None: the cues tell the kind.
     spoke: which engine of several this is from; None: the detector itself.

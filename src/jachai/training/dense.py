@@ -203,7 +203,8 @@ def uneven_noise(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArra
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.3, grain, grain))
     noise /= np.float32(noise.std())
     slope = ndimage.zoom(rng.uniform(-1, 1, (3, 3)).astype(np.float32), [n / 3 for n in shape[1:]], order=2)
-    return noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(rng.uniform(3, 40))
+    field = noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(rng.uniform(3, 40))
+    return np.asarray(field, dtype=np.float32)
 
 
 def loss_of(logits: Tensor, altered: Tensor, sure: Tensor, injected: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -91,7 +91,7 @@ class DenseTrainer:
     """`Trainer` of the dense search network. without: families of attacks that it must not see."""
 
     without: frozenset[str] = frozenset()
-    role: str = "search"
+    role: Literal["region", "search"] = "search"
 
     def train(self, data: Sequence[Entry], out: Path, settings: TrainSettings, progress: Progress = silent) -> Path:
         """See Trainer."""

@@ -169,7 +169,7 @@ def _cuts(
         changed = np.abs(after[1] - before[1]) > CHANGED_HU * _unit(volume)
         target = target_of(changed)[rows, columns]
         if (target == ALTERED).any():
-            yield (*(stored(part[:, rows, columns]) for part in (before, after)), fitted(target))
+            yield stored(after[:, rows, columns]), stored(before[:, rows, columns]), fitted(target)
 
 
 def _unit(volume: Volume) -> float:

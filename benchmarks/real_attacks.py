@@ -1,8 +1,11 @@
 """How does the engine do on real attacks? The yardstick's table, and the same with every attack of a scan counted.
 
-    python benchmarks/real_attacks.py [--data ../shared/data] [--json FILE]
+    python benchmarks/real_attacks.py [--model selfreference] [--folds RUN] [--data ../shared/data] [--json FILE]
 
-Runs `tools/ctgan_protocol.py`, which lies beside the data, on `jachai scan`. Its labels are those of one slice. But an
+Runs `tools/ctgan_protocol.py`, which lies beside the data, on `jachai scan`. The networks that ship have learnt from these very
+slices, so they must not be asked here. With --folds, RUN is the folder of a training (`jachai train dense --out RUN`): each
+fifth of the scans and intact patients is asked of the network that never saw it (`RUN/part-K/bundle`), alone and, as the
+default engine does, together with self-reference. The yardstick's labels are those of one slice. But an
 attacked cube reaches several slices, and many of these scans were attacked at several places: a slice often shows the
 trace of an attack that is labelled in a neighbouring slice. The yardstick counts that as a miss, and as evidence that
 pristine slices differ. So each figure is given twice: by the labels of the slice, and by all labels of the scan.
@@ -75,7 +78,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=here.parent / "shared" / "data")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--model", default="selfreference", help="an engine that was not trained on these slices")
+    parser.add_argument("--folds", type=Path, metavar="RUN", help="the folder of a dense training")
     options = parser.parse_args()
+    if options.folds:
+        for ending, title in (
+            ("", "network alone"),
+            ("+selfreference", "network and self-reference, as the default engine"),
+        ):
+            models = [(f"{n}/{PARTS}", f"{options.folds}/part-{n}/bundle{ending}") for n in range(PARTS)]
+            measure(options, models, f"{title}, five folds")
+    else:
+        measure(options, [(None, options.model)], options.model)
+
+
+PARTS = 5
+
+
+def measure(options: argparse.Namespace, models: list[tuple[str | None, str]], title: str) -> None:
+    """models: (fold of the yardstick, engine that may be asked there)."""
     module = yardstick(options.data)
     kept: dict[str, Row] = {}
     plain = module.run
@@ -85,14 +106,17 @@ def main() -> None:
         return kept
 
     module.run = run
-    settings = argparse.Namespace(
-        data=options.data, every=6, fold=None, pixel_mm=0.7, command=f"{sys.executable} -m jachai scan"
-    )
-    tampered, clean = module.collect(settings)
+    tampered: list[Row] = []
+    clean: list[Row] = []
+    for fold, model in models:
+        command = f"{sys.executable} -m jachai scan --model {model}"
+        found = module.collect(argparse.Namespace(data=options.data, every=6, fold=fold, pixel_mm=0.7, command=command))
+        tampered += found[0]
+        clean += found[1]
     everywhere = with_all_labels(module, options.data, kept)
-    show("Labels of the slice (the yardstick)", module.figures(tampered, clean))
-    show("All labels of the scan", module.figures(everywhere, clean))
-    for part in (0, 1):
+    show(f"{title}: labels of the slice (the yardstick)", module.figures(tampered, clean))
+    show(f"{title}: all labels of the scan", module.figures(everywhere, clean))
+    for part in (0, 1) if len(models) == 1 else ():
         half = [row for row in everywhere if module.part(row["scan"], 2) == part]
         role = "choices were made here" if part == 0 else "in sight while designing, not chosen on"
         show(f"All labels, part {part} ({role})", module.figures(half, clean))

@@ -25,11 +25,16 @@ def _dense() -> Detector:
 
 def _jachai() -> Detector:
     from jachai.detectors.by_modality import ByModality
-    from jachai.detectors.dense import load
-    from jachai.detectors.either import Either
 
     statistics = _selfreference()
-    return ByModality(Either("jachai", replace(load("dense"), explain=False), statistics), statistics)
+    return ByModality(_with_statistics("jachai", find_bundle("dense"), statistics), statistics)
+
+
+def _with_statistics(name: str, bundle: Bundle, statistics: Detector) -> Detector:
+    from jachai.detectors.dense import of_bundle
+    from jachai.detectors.either import Either
+
+    return Either(name, replace(of_bundle(bundle), explain=False), statistics)
 
 
 def _dense_of(bundle: Bundle) -> Detector:
@@ -45,18 +50,23 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 }
 """A new engine is one module and one line here. Loading is put off until an engine is asked for."""
 DEFAULT = "jachai"
+TOGETHER = "+selfreference"
 ARCHITECTURES: dict[str, Callable[[Bundle], Detector]] = {"dense": _dense_of}
 """What a search model's bundle says of itself → the engine that runs it: for models that users train or import."""
 
 
 def load(name: str | None = None) -> Detector:
-    """The engine of that name, a search model's bundle by name or path, or the default.
+    """The engine of that name, a search model's bundle by name or path, or the default. NAME+selfreference: such a bundle and
+    self-reference together, as the default does.
 
     Raises UsageError for an unknown name, ModelError if it cannot be loaded. There is no fallback.
     """
     chosen = DEFAULT if name is None else name
     if chosen in DETECTORS:
         return DETECTORS[chosen]()
+    if chosen.endswith(TOGETHER):
+        bundle = find_bundle(chosen.removesuffix(TOGETHER))
+        return _with_statistics(f"{bundle.card.name}{TOGETHER}", bundle, _selfreference())
     known = [*DETECTORS, *(one for one, _ in places() if one not in DETECTORS)]
     if chosen not in known and "/" not in chosen and "\\" not in chosen:
         nearest = difflib.get_close_matches(chosen, known, n=1, cutoff=0.0)

@@ -12,7 +12,8 @@ from jachai.core.errors import ModelError
 from jachai.core.finding import Kind, ModelIdentity
 from jachai.core.volume import Modality
 from jachai.detectors import dense
-from jachai.detectors.bundle import Bundle, Card
+from jachai.detectors import load as load_engine
+from jachai.detectors.bundle import SHIPPED, Bundle, Card
 from jachai.detectors.by_modality import ByModality
 from jachai.detectors.either import Either
 from jachai.detectors.selfreference import load as load_selfreference
@@ -161,3 +162,11 @@ def test_the_kind_is_that_of_the_engine_whose_evidence_is_stronger(engine) -> No
     found = Either("both", engine, load_selfreference()).examine(with_white_noise(synthetic_chest(9)))
     best = np.unravel_index(int(np.argmax(found.evidence)), found.evidence.shape)
     assert found.injected[best] < 0.3
+
+
+def test_a_bundle_by_path_alone_and_together_with_the_statistics() -> None:
+    shipped = SHIPPED / "dense"
+    assert load_engine(str(shipped)).identity == load_engine("dense").identity
+    both = load_engine(f"{shipped}+selfreference")
+    assert isinstance(both, Either) and both.identity.name == "dense+selfreference"
+    assert isinstance(load_engine(), ByModality) and load_engine().identity.name == "jachai"

@@ -38,7 +38,7 @@ LEARNING_RATE = 2e-3
 KIND_WEIGHT = 0.3
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """x + two 3 × 3 convolutions of it, the first one dilated."""
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -66,7 +66,7 @@ class Dense(nn.Module):
             nn.ReLU(),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
         )
-        self.body = nn.Sequential(*(_Block(third, dilation) for dilation in dilations), nn.ReLU())
+        self.body = nn.Sequential(*(Block(third, dilation) for dilation in dilations), nn.ReLU())
         self.head = nn.Conv2d(third, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Provenance, Volume
 from jachai.dataset.manifest import Entry, Label
 from jachai.dataset.voxels import pixel_mm, volume_of
-from jachai.detectors.dense import searched
+from jachai.forensics.slicewise import searched
 from jachai.forensics.tissue import COARSE
 from jachai.tamper.attack import Effect
 from jachai.training.search_data import (

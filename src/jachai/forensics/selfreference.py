@@ -265,7 +265,7 @@ def _deviation(volume: Volume, strengths: list[_Strength], cue: Cue, pixel_mm: f
     log_strength = logs[0] if cue.against is None else logs[0] - logs[1]
     brightness = pool(strengths[0].brightness)[known] / shares[0][known]
     follows_dose = cue.residual != "corner"
-    excess = log_strength - _predicted(log_strength, brightness, known, follows_dose=follows_dose)
+    excess = log_strength - predicted(log_strength, brightness, known, follows_dose=follows_dose)
     spread = 1.4826 * float(np.median(np.abs(excess)))
     floor = SPREAD_FLOOR[cue.tissue] if cue.against is None else RATIO_SPREAD_FLOOR
     z[known] = cue.sign * excess / (spread + floor)
@@ -295,7 +295,7 @@ def _pooling(volume: Volume, window_mm: float, pixel_mm: float) -> Callable[[Map
     return pool
 
 
-def _predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose: bool) -> Map:
+def predicted(log_strength: Map, brightness: Map, known: Mask, *, follows_dose: bool) -> Map:
     """What the scan itself predicts at each known place: the median of its slice + a robust trend in brightness, radius and height.
 
     The corners of the spectrum lie outside the scanner's band: they do not follow dose, so no trend is taken there.

@@ -43,6 +43,18 @@ def _dense_of(bundle: Bundle) -> Detector:
     return of_bundle(bundle)
 
 
+def _localiser_of(bundle: Bundle) -> Detector:
+    from jachai.detectors.localiser import of_bundle
+
+    return of_bundle(bundle)
+
+
+def _unsupervised_of(bundle: Bundle) -> Detector:
+    from jachai.detectors.unsupervised import of_bundle
+
+    return of_bundle(bundle)
+
+
 DETECTORS: dict[str, Callable[[], Detector]] = {
     "jachai": _jachai,
     "dense": _dense,
@@ -51,7 +63,11 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 """A new engine is one module and one line here. Loading is put off until an engine is asked for."""
 DEFAULT = "jachai"
 TOGETHER = "+selfreference"
-ARCHITECTURES: dict[str, Callable[[Bundle], Detector]] = {"dense": _dense_of}
+ARCHITECTURES: dict[str, Callable[[Bundle], Detector]] = {
+    "dense": _dense_of,
+    "localiser": _localiser_of,
+    "unsupervised": _unsupervised_of,
+}
 """What a search model's bundle says of itself → the engine that runs it: for models that users train or import."""
 
 

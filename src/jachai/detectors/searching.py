@@ -33,7 +33,9 @@ def bases_of(bundle: Bundle, architecture: str) -> dict[str, Basis]:
     """Basis → calibration. Raises ModelError where the bundle is of another kind, or its calibration is missing."""
     card = bundle.card
     if card.role != "search" or card.architecture != architecture or card.inputs.get("channels") != list(CHANNELS):
-        raise ModelError(f"'{card.name}' is no {architecture} search model of this version.", "Train or import it again.")
+        raise ModelError(
+            f"'{card.name}' is no {architecture} search model of this version.", "Train or import it again."
+        )
     try:
         return {name: _basis(name, card.calibration[name]) for name in BASES}
     except (KeyError, TypeError, ValueError) as error:

@@ -80,7 +80,9 @@ class Unsupervised:
         basis = self.bases[basis_of(volume)[1]]
         evidence = measure(volume, lambda stage, fraction: progress(stage, fraction / 2))
         where = searched(volume)
-        odd = search(network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2))
+        odd = search(
+            network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2)
+        )
         return explained(volume, evidence, basis, where, odd, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -56,7 +56,7 @@ class DenseTrainer:
     """`Trainer` of the dense search network. without: families of attacks that it must not see."""
 
     without: frozenset[str] = frozenset()
-    role: Literal["region", "search"] = "search"
+    role: Literal["search"] = "search"
 
     def train(self, data: Sequence[Entry], out: Path, settings: TrainSettings, progress: Progress = silent) -> Path:
         """See Trainer."""

@@ -172,7 +172,9 @@ def proposal_loss(logits: Tensor, codes: Tensor, places: Tensor, crops: Sequence
         yes, no = state == 1, state == 0
         positive.append(functional.softplus(-logits[n][yes]))
         negative.append(functional.softplus(logits[n][no]))
-        moved.append(functional.smooth_l1_loss(codes[n][yes], encoded(objects[yes], places[yes]), reduction="none").mean(-1))
+        moved.append(
+            functional.smooth_l1_loss(codes[n][yes], encoded(objects[yes], places[yes]), reduction="none").mean(-1)
+        )
     yes_loss, no_loss, box_loss = (_mean(part) for part in (positive, negative, moved))
     return yes_loss + no_loss + BOX_WEIGHT * box_loss
 

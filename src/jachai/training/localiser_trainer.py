@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -57,7 +57,7 @@ class LocaliserTrainer:
     """`Trainer` of the localiser. without: families of attacks that it must not see."""
 
     without: frozenset[str] = frozenset()
-    role: str = "search"
+    role: Literal["search"] = "search"
 
     def train(self, data: Sequence[Entry], out: Path, settings: TrainSettings, progress: Progress = silent) -> Path:
         """See Trainer."""

@@ -28,10 +28,24 @@ def _dense() -> Trainer:
     return DenseTrainer()
 
 
+def _localiser() -> Trainer:
+    from jachai.training.localiser_trainer import LocaliserTrainer
+
+    return LocaliserTrainer()
+
+
+def _unsupervised() -> Trainer:
+    from jachai.training.unsupervised import UnsupervisedTrainer
+
+    return UnsupervisedTrainer()
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     **{name: partial(_classical, name) for name in ("knn", "svm", "forest", "boosting")},
     **{name: partial(_network, name) for name in ("cnn", "vgg16", "mobilenetv2", "cnn3d")},
     "dense": _dense,
+    "localiser": _localiser,
+    "unsupervised": _unsupervised,
 }
 """A new model is a line here. Loading is put off until a trainer is asked for: torch and scikit-learn take seconds."""
 

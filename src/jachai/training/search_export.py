@@ -58,4 +58,6 @@ def _check(net: nn.Module, data: bytes, input_name: str, outputs: Sequence[str])
         for one, told in zip(wanted, run.run(list(outputs), {input_name: x}), strict=True):
             apart = float((np.abs(told - one.numpy()) / np.maximum(1, np.abs(one.numpy()))).max())
             if not apart <= TOLERANCE:
-                raise ModelError(f"The exported network differs from the trained one by {apart:.2g}.", "Report this as a bug.")
+                raise ModelError(
+                    f"The exported network differs from the trained one by {apart:.2g}.", "Report this as a bug."
+                )

@@ -458,4 +458,3 @@ def _learn(job: tuple[Run, int | None]) -> None:
     torch.set_num_threads(1)
     run, part = job
     run.fitted(part)
-

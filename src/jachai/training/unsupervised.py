@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jachai.core.progress import Progress, silent
-from jachai.core.volume import Volume
+from jachai.core.volume import Mask, Volume
 from jachai.dataset.manifest import Entry
 from jachai.detectors import unsupervised
 from jachai.detectors.detector import Map
 from jachai.forensics.channels import CHANNELS
-from jachai.forensics.slicewise import searched
 from jachai.training.dense import CROP, Draw, crop_of
 from jachai.training.search_export import exported
 from jachai.training.search_runs import INTACT_ONLY, train_search
@@ -113,10 +113,9 @@ class UnsupervisedLearner:
         assert isinstance(net, Denoiser)
         yield from fit(net, draws, steps, seed)
 
-    def highest(self, net: nn.Module, volume: Volume) -> float | None:
+    def searched(self, net: nn.Module, volume: Volume, where: Mask) -> Map:
         """See `Learner`."""
-        where = searched(volume)
-        return float(unsupervised.search(network_of(net), volume, where)[where].max()) if where.any() else None
+        return unsupervised.search(network_of(net), volume, where)
 
     def exported(self, net: nn.Module) -> bytes:
         """See `Learner`."""
@@ -127,7 +126,7 @@ class UnsupervisedLearner:
 class UnsupervisedTrainer:
     """`Trainer` of the unsupervised model. Tampered entries are not looked at."""
 
-    role: str = "search"
+    role: Literal["search"] = "search"
 
     def train(self, data: Sequence[Entry], out: Path, settings: TrainSettings, progress: Progress = silent) -> Path:
         """See Trainer."""

@@ -83,7 +83,7 @@ class Unsupervised:
         odd = search(
             network_of(self.bundle), volume, where, lambda stage, fraction: progress(stage, (1 + fraction) / 2)
         )
-        return explained(volume, evidence, basis, where, odd, None)
+        return explained(volume, self.bundle, evidence, basis, where, odd, None)
 
 
 def network_of(bundle: Bundle) -> Network:

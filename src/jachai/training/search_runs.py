@@ -141,7 +141,7 @@ def train_search(
     if not hosts:
         raise UsageError("There is no intact CT series to learn from.", "Add intact series to the manifest.")
     steps = settings.steps or learner.steps
-    plan = Plan(_attacks(without), trained_painters(), settings.epochs or COUNT, settings.seed)
+    plan = Plan(attacks_without(without), trained_painters(), settings.epochs or COUNT, settings.seed)
     run = Run(out, steps, settings.seed, hosts, tuple(data), plan, learner)
     run.prepare(settings.threads, progress)
     run.learn(settings.threads, progress)
@@ -169,7 +169,8 @@ def _write(run: Run, name: str, part: int | None, record: dict[str, Any], folder
     write_bundle(folder, network, _card(run, name, network, part, record))
 
 
-def _attacks(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
+def attacks_without(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    """Attacks to simulate and how often, without some families."""
     return tuple(
         (name, 2 if attack.family == "ctgan" else 1)
         for name, attack in ATTACKS.items()

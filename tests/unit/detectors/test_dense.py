@@ -18,6 +18,7 @@ from jachai.detectors.by_modality import ByModality
 from jachai.detectors.either import Either
 from jachai.detectors.selfreference import load as load_selfreference
 from jachai.forensics.channels import CHANNELS
+from jachai.forensics.slicewise import noise_levels, searched
 from jachai.scan.candidates import find
 
 CALIBRATION = {
@@ -74,13 +75,13 @@ def test_slices_beside_a_gap_are_seen_alone(engine) -> None:
         asked.append(float(x[CHANNELS.index("neighbours"), 0, 0]))
         return noisy_corners(x)
 
-    dense.search(network, volume, dense.searched(volume))
+    dense.search(network, volume, searched(volume))
     assert asked == [0, 1, 1, 1, 0]
     origins = volume.geometry.origins_mm.copy()
     origins[3:] += 10 * volume.geometry.normal
     broken = replace(volume, geometry=replace(volume.geometry, origins_mm=origins))
     asked.clear()
-    dense.search(network, broken, dense.searched(broken))
+    dense.search(network, broken, searched(broken))
     assert broken.geometry.gaps == (2,) and asked == [0, 1, 0, 0, 0]
 
 
@@ -126,7 +127,7 @@ def test_each_modality_has_its_engine_and_the_map_says_which(engine) -> None:
 
 def test_a_scan_whose_noise_is_unlike_all_that_was_learnt_from_is_limited(engine) -> None:
     volume = synthetic_chest(1)
-    level = dense.noise_levels(volume, dense.searched(volume))["diagonal"]
+    level = noise_levels(volume, searched(volume))["diagonal"]
     for low, high, strange in (
         (level / 2, level * 2, False),
         (level * 2, level * 4, True),

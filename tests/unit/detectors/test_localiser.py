@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.detectors.test_dense import CARD as DENSE_CARD
+from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 from jachai.core.errors import ModelError
 from jachai.core.finding import Kind
@@ -14,8 +16,6 @@ from jachai.detectors import localiser
 from jachai.detectors.bundle import Bundle
 from jachai.detectors.localiser import Detections, detections, paint
 from jachai.scan.candidates import find
-from tests.unit.detectors.test_dense import CARD as DENSE_CARD
-from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 CALIBRATION = {b: {"typical": -6.0, "threshold": -1.0, "patients": [-7.0, -6.0, -2.0]} for b in ("slice", "volume")}
 CARD = replace(
@@ -88,7 +88,9 @@ def test_painting_worked_by_hand() -> None:
 def test_the_most_probable_of_two_that_meet_speaks() -> None:
     boxes = np.array([[0, 0, 8, 8], [4, 0, 12, 8]], np.float32)
     altered, injected = np.zeros((3, 3), np.float32), np.zeros((3, 3), np.float32)
-    paint(Detections(boxes, np.float32([0.9, 0.4]), np.float32([1, 0]), np.ones((2, 7, 7), np.float32)), altered, injected)
+    paint(
+        Detections(boxes, np.float32([0.9, 0.4]), np.float32([1, 0]), np.ones((2, 7, 7), np.float32)), altered, injected
+    )
     assert altered[:, 0] == pytest.approx([0.9, 0.9, 0.4]) and injected[:, 0] == pytest.approx([0.9, 0.9, 0])
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.detectors.test_dense import CARD as DENSE_CARD
+from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 from jachai.core.errors import ModelError
 from jachai.core.volume import Modality
@@ -14,11 +16,11 @@ from jachai.detectors.bundle import Bundle
 from jachai.detectors.unsupervised import TISSUES, deviation
 from jachai.forensics.slicewise import searched
 from jachai.scan.candidates import find
-from tests.unit.detectors.test_dense import CARD as DENSE_CARD
-from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 CALIBRATION = {b: {"typical": 2.0, "threshold": 4.0, "patients": [1.0, 2.0, 3.0]} for b in ("slice", "volume")}
-CARD = replace(DENSE_CARD, name="unsupervised", architecture="unsupervised", classes=("altered",), calibration=CALIBRATION)
+CARD = replace(
+    DENSE_CARD, name="unsupervised", architecture="unsupervised", classes=("altered",), calibration=CALIBRATION
+)
 
 
 def all_is_noise(x: np.ndarray) -> np.ndarray:

@@ -18,10 +18,11 @@ from jachai.detectors.bundle import read_bundle
 from jachai.forensics.channels import CHANNELS
 from jachai.io.writer import write_nifti
 from jachai.tamper.attack import Effect
-from jachai.training import dense_trainer
-from jachai.training.dense import CROP, Dense, Draw, batch_of, fit, made_ready
-from jachai.training.dense_trainer import DenseTrainer, part_of
+from jachai.training import dense_trainer, search_runs
+from jachai.training.dense import CROP, Dense, Draw, Ready, batch_of, fit, made_ready
+from jachai.training.dense_trainer import DenseTrainer
 from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples
+from jachai.training.search_runs import attacks_without, part_of
 from jachai.training.search_sets import altered_samples, far_samples, hosts_of, labelled_of, lesion_samples
 from jachai.training.trainer import TrainSettings
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
@@ -86,7 +87,7 @@ def test_hosts_are_the_intact_series_once_each(entries: list[Entry]) -> None:
 
 
 @pytest.fixture(scope="module")
-def ready(entries: list[Entry]) -> dense_trainer.Ready:
+def ready(entries: list[Entry]) -> Ready:
     labelled = list(labelled_of(entries))
     return made_ready(Samples.joined([altered_samples(labelled, 0, 6), far_samples(labelled, 0, 6)]), seed=0)
 
@@ -111,7 +112,7 @@ def test_it_overfits_a_handful_of_places(ready) -> None:
 def run(entries: list[Entry], tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run") / "dense"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense_trainer, "PARTS", 2)
+        patch.setattr(search_runs, "PARTS", 2)
         DenseTrainer().train(entries, out, TINY)
     return out
 
@@ -125,7 +126,7 @@ def test_the_bundle_searches_and_its_calibration_never_saw_the_patient(run: Path
     for part in range(2):
         told = json.loads((run / f"part-{part}" / "scores.json").read_text())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dense_trainer, "PARTS", 2)
+            patch.setattr(search_runs, "PARTS", 2)
             assert all(part_of(who) == part for who in told["volume"])
         patients |= told["volume"]
     card = engine.bundle.card
@@ -139,7 +140,7 @@ def test_the_bundle_searches_and_its_calibration_never_saw_the_patient(run: Path
 def test_a_finished_run_is_resumed_without_training_and_never_overwritten(run: Path, entries: list[Entry]) -> None:
     before = (run / "bundle" / "model.onnx").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense_trainer, "PARTS", 2)
+        patch.setattr(search_runs, "PARTS", 2)
         patch.setattr(dense_trainer, "fit", None)
         DenseTrainer().train(entries, run, replace(TINY, resume=True))
         with pytest.raises(UsageError, match="already holds a run"):
@@ -153,5 +154,5 @@ def test_without_intact_series_there_is_nothing_to_simulate_on(entries: list[Ent
 
 
 def test_a_family_can_be_withheld() -> None:
-    names = {name for name, _ in DenseTrainer(without=frozenset({"ctgan"}))._attacks()}
+    names = {name for name, _ in attacks_without(frozenset({"ctgan"}))}
     assert names and not any(name.startswith("ctgan") for name in names)

@@ -124,8 +124,12 @@ def test_a_network_learns_and_its_output_has_its_shape(draws: list[Draw]) -> Non
     losses = [loss for _, loss in fit(net, draws, 24, seed=1, batch=2)]
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:3])
     boxes, logits, masks = net(torch.zeros(1, 7, 64, 80))
-    assert boxes.shape == (1, PROPOSALS, 4) and logits.shape == (1, PROPOSALS, 3) and masks.shape[1:] == (PROPOSALS, 14, 14)
-    assert 0 <= masks.min() and masks.max() <= 1 and PROPOSALS < BEFORE
+    assert (
+        boxes.shape == (1, PROPOSALS, 4)
+        and logits.shape == (1, PROPOSALS, 3)
+        and masks.shape[1:] == (PROPOSALS, 14, 14)
+    )
+    assert masks.min() >= 0 and masks.max() <= 1 and PROPOSALS < BEFORE
 
 
 def test_the_same_seed_draws_the_same_crops(draws: list[Draw]) -> None:

@@ -16,7 +16,7 @@ import typer.main
 from jsonschema import Draft202012Validator
 
 from jachai.cli import app
-from jachai.detectors import DETECTORS
+from jachai.detectors import ARCHITECTURES, DETECTORS
 from jachai.detectors.selfreference import load as load_selfreference
 from jachai.forensics.selfreference import CT_CUES, MR_CUES
 from jachai.io.formats import FILE_FORMATS
@@ -54,7 +54,7 @@ def headings(page: str) -> dict[str, str]:
     return {title.strip().strip("`"): body for title, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", sorted({*DETECTORS, *ARCHITECTURES}))
 def test_every_detector_has_a_page(name: str) -> None:
     assert f"`{name}`" in text("reference", "detectors", f"{name}.md")
 

@@ -30,7 +30,12 @@ def add_train(app: typer.Typer, progress_bar: Callable[[], AbstractContextManage
 
     @app.command()
     def train(
-        model: Annotated[str, typer.Argument(help="knn, svm, forest, boosting, cnn, vgg16, mobilenetv2, cnn3d; dense, localiser, unsupervised")],
+        model: Annotated[
+            str,
+            typer.Argument(
+                help="knn, svm, forest, boosting, cnn, vgg16, mobilenetv2, cnn3d; dense, localiser, unsupervised"
+            ),
+        ],
         data: Annotated[
             list[str],
             typer.Option(metavar="MANIFEST.jsonl|FOLDER", help="Labelled scans; may be given several times."),

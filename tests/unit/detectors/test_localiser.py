@@ -71,10 +71,10 @@ def test_probabilities_of_one_slice_worked_by_hand() -> None:
 
 
 def test_painting_worked_by_hand() -> None:
-    """Cells of 4 pixels; their middles are 2, 6, 10 …: a box from 4 to 12 holds the second and the third."""
+    """Cells of 4 pixels; their middles are 2, 6, 10 …: a box from 5 to 13 holds the second and the third."""
     altered, injected = np.full((5, 5), 0.1, np.float32), np.zeros((5, 5), np.float32)
     mask = np.array([[[1.0, 0.5], [0.0, 0.25]]], np.float32)
-    said = Detections(np.array([[4.0, 4, 12, 12]], np.float32), np.float32([0.8]), np.float32([0.75]), mask)
+    said = Detections(np.array([[5.0, 5, 13, 13]], np.float32), np.float32([0.8]), np.float32([0.75]), mask)
     paint(said, altered, injected)
     expected = np.full((5, 5), 0.1)
     expected[1, 1], expected[1, 2], expected[2, 2] = 0.8, 0.4, 0.2

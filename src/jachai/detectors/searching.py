@@ -63,14 +63,18 @@ def outside(support: Mapping[str, Any], levels: Mapping[str, float]) -> tuple[st
 def explained(
     volume: Volume,
     bundle: Bundle,
-    evidence: Evidence,
+    evidence: Evidence | None,
     basis: Basis,
     where: Mask,
     values: Map,
     injected: Map | None,
 ) -> TamperMap:
-    """A network's map, in units of its calibration, with the cues of `forensics.selfreference`, which were never trained."""
-    limits = limits_of(volume, evidence)
+    """A network's map, in units of its calibration, with the cues of `forensics.selfreference`, which were never trained.
+
+    Without evidence there are no cues, and another engine must say whether a verdict would be honest.
+    """
+    deviations = () if evidence is None else evidence.deviations
+    limits = () if evidence is None else limits_of(volume, evidence)
     if volume.modality is not Modality.CT:
         limits += ("The network learnt from chest CT only.",)
     limits += outside(bundle.card.inputs.get("support", {}), noise_levels(volume, where))
@@ -78,9 +82,9 @@ def explained(
     return TamperMap(
         evidence=np.where(where, units, -np.inf).astype(np.float32),
         stride=STRIDE,
-        cues={d.cue.name: d.z for d in evidence.deviations},
+        cues={d.cue.name: d.z for d in deviations},
         cue_evidence={},
-        kinds={d.cue.name: d.cue.kind for d in evidence.deviations},
+        kinds={d.cue.name: d.cue.kind for d in deviations},
         injected=injected,
         reference=basis.reference,
         limits=limits,

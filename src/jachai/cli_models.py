@@ -33,13 +33,16 @@ def models_commands() -> typer.Typer:
         return job
 
     @app.command()
-    def show(name: Annotated[str, typer.Argument(metavar="NAME|FOLDER")]) -> Job:
-        """The card of a model, as JSON."""
+    def show(
+        name: Annotated[str, typer.Argument(metavar="NAME|FOLDER")],
+        markdown: Annotated[bool, typer.Option("--markdown", help="As a model card to read.")] = False,
+    ) -> Job:
+        """The card of a model, as JSON or to read."""
 
         def job() -> int:
-            from jachai.service.models import shown
+            from jachai.service.models import described, shown
 
-            sys.stdout.write(f"{shown(name)}\n")
+            sys.stdout.write(described(name) if markdown else f"{shown(name)}\n")
             return 0
 
         return job

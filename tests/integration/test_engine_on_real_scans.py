@@ -24,13 +24,14 @@ def volumes(path: Path) -> list[Volume]:
     return found
 
 
-def results(path: Path) -> Iterator[ScanResult]:
-    detector = load()
+def results(path: Path, name: str | None = None) -> Iterator[ScanResult]:
+    detector = load(name)
     for volume in volumes(path):
         yield examine(volume, detector).result
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_alarm_on_any_whole_intact_series(real_data: Path) -> None:
     for folder in sorted((real_data / "ct").iterdir()) + sorted((real_data / "mr").iterdir()):
         for result in results(folder):
@@ -39,11 +40,12 @@ def test_no_alarm_on_any_whole_intact_series(real_data: Path) -> None:
 
 @pytest.mark.slow
 def test_real_attacks_are_found_at_the_labelled_place(real_data: Path) -> None:
-    """Floors far below the measured 0.60 and 0.75, above chance: a lung holds about ten places of that size."""
+    """By the engine that never learnt from them. Floors far below the measured 0.60 and 0.75, above chance: a lung holds
+    about ten places of that size."""
     labels = list(csv.DictReader((real_data / "ct-gan" / "labels.csv").read_text().splitlines()))
     hits: dict[str, list[bool]] = {"FB": [], "FM": []}
     for label in labels:
-        (result,) = results(real_data / "ct-gan" / label["uuid"] / f"{label['slice']}.dcm")
+        (result,) = results(real_data / "ct-gan" / label["uuid"] / f"{label['slice']}.dcm", "selfreference")
         assert result.candidates and result.spacing_mm is not None
         _, j, i = result.candidates[0].center_kji
         _, dj, di = result.spacing_mm

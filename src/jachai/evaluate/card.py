@@ -16,7 +16,7 @@ NO_FIGURES = "No comparison with this model has been given: its quality is unkno
 
 def model_card(card: Card, comparisons: Sequence[tuple[str, Comparison]]) -> str:
     """Markdown. comparisons: (name of the model in it, the comparison)."""
-    parts = [_head(card), _training(card), _figures(comparisons), _limits(card)]
+    parts = [_head(card), _training(card), _own_figures(card), _figures(comparisons, card), _limits(card)]
     return "\n\n".join(part for part in parts if part).rstrip() + "\n"
 
 
@@ -33,7 +33,8 @@ def _head(card: Card) -> str:
     return (
         f"# Model card: {card.name}\n\n"
         "Research use only. Not a medical device; says nothing about disease, only whether an image can be trusted. "
-        "Written by `jachai compare --card`; every figure below was measured by it.\n\n" + _table(rows)
+        "Written by `jachai compare --card` or `jachai models show --markdown`, from measurements; no figure is typed by hand.\n\n"
+        + _table(rows)
     )
 
 
@@ -47,7 +48,27 @@ def _training(card: Card) -> str:
     return text.strip()
 
 
-def _figures(comparisons: Sequence[tuple[str, Comparison]]) -> str:
+def _own_figures(card: Card) -> str:
+    """What the card itself holds: by protocol, figure → value, or (value, low, high) of a 95 % interval."""
+    parts = []
+    for protocol, figures in card.figures.items():
+        if isinstance(figures, Mapping):
+            rows = "".join(f"| {name} | {_measured(value)} |\n" for name, value in figures.items())
+            parts.append(
+                f"### {protocol[:1].upper()}{protocol[1:]}\n\n| figure | value (95 % interval) |\n|---|---|\n{rows}"
+            )
+    return "## Figures in the card\n\n" + "\n".join(parts) if parts else ""
+
+
+def _measured(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3:
+        return f"{value[0]:g} ({value[1]:g}–{value[2]:g})"
+    return f"{value:g}" if isinstance(value, int | float) else _plain(value)
+
+
+def _figures(comparisons: Sequence[tuple[str, Comparison]], card: Card) -> str:
+    if not comparisons and card.figures:
+        return ""
     sections = [
         _protocol(result, model, comparison)
         for name, comparison in comparisons

@@ -68,6 +68,13 @@ def shown(name: str) -> str:
     return json.dumps({"sha256": bundle.sha256, **asdict(bundle.card)}, indent=1, ensure_ascii=False)
 
 
+def described(name: str) -> str:
+    """The card as Markdown, with the figures that it holds."""
+    from jachai.evaluate.card import model_card
+
+    return model_card(find_bundle(name).card, ())
+
+
 def verified(name: str) -> Bundle:
     """Read, hash and open it, as a scan would. Raises UsageError or ModelError."""
     bundle = find_bundle(name)

@@ -81,8 +81,8 @@ def simulated(
     progress: Progress = silent,
     only: Callable[[int], bool] = lambda _: True,
 ) -> Samples:
-    """All samples of the plan; parts that lie in the folder already are taken from it. only: numbers of parts to make
-    (two processes can share the work); others are left out.
+    """All samples of the plan; parts that lie in the folder already are taken from it. only: numbers of the
+    parts that are wanted (two processes can share the work); others are left out.
 
     The same plan and series give the same samples, in whatever order the parts are made.
     """
@@ -94,9 +94,11 @@ def simulated(
         for variant in range(len(VARIANTS)):
             number += 1
             part = folder / f"{one.name}-{variant}"
+            if not only(number):
+                continue
             if (part / "samples.json").exists():
                 parts.append(Samples.load(part))
-            elif only(number):
+            else:
                 volume = volume or one.read()
                 rng = np.random.default_rng((plan.seed, index, variant))
                 host = Host(one.patient, one.name, _variant(volume, variant, rng))

@@ -111,7 +111,7 @@ def test_killed_three_times_nothing_is_lost_or_done_twice(tmp_path: Path) -> Non
     examined = Counter(e["scan"] for e in audit(data) if e["event"] == "examined")
     assert set(examined.values()) == {1} and set(examined) <= set(ids)
     assert len(examined) >= wanted - 3, "a kill may come between a result and its line, no more"
-    assert sum(e["event"] == "retaken" for e in audit(data)) <= 3
+    assert sum(e["event"] == "retaken" for e in audit(data)) <= 4, "three kills, and the first server's orderly end"
     for scan_id in ids:
         assert len(list((data / "scans" / scan_id).glob("attempt-*"))) == 1
     database = sqlite3.connect(data / "jachai.sqlite")

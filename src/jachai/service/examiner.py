@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from jachai.core.errors import JachaiError
-from jachai.core.finding import Examination, Finding, ScanResult, Verdict
+from jachai.core.finding import Examination, Finding, Nodule, ScanResult, Verdict
 from jachai.core.volume import Modality, Volume
 from jachai.detectors import DEFAULT, DETECTORS, load
 from jachai.io.files import Refusal, read
@@ -345,11 +345,16 @@ class _Examining:
             input=self._shown(result.input),
             findings=tuple(self._place(finding) for finding in result.findings),
             candidates=tuple(self._place(finding) for finding in result.candidates),
+            nodules=None if result.nodules is None else tuple(self._nodule(nodule) for nodule in result.nodules),
         )
 
     def _place(self, finding: Finding) -> Finding:
         file = finding.source_file
         return finding if file is None else replace(finding, source_file=self._shown(file))
+
+    def _nodule(self, nodule: Nodule) -> Nodule:
+        file = nodule.source_file
+        return nodule if file is None else replace(nodule, source_file=self._shown(file))
 
     def _shown(self, path: str) -> str:
         """The user's name for a path of ours, also of a member of an archive ('archive!member'); the scan's for a folder."""

@@ -67,7 +67,7 @@ def test_it_trains_asks_counts_and_draws(lookalike: Path, tmp_path: Path, capsys
     counts = np.array(region.models[0].confusions[0].counts)
     assert counts.sum(axis=1).tolist()[1] == 20
     cost = whole.models[0].figure("peak memory, largest scan, fresh process")
-    assert cost is not None and cost.value is not None and 50 < cost.value < 2000
+    assert cost is not None and cost.value is not None and 50 < cost.value < 8000
     assert (out / "plots" / "learning-knn.png").exists() == any((out / "work").rglob("learning.png"))
     bundles = list((out / "work" / "models" / "knn").rglob("bundle"))
     assert len(bundles) == 3

@@ -21,7 +21,7 @@ from jachai.training.models import TRAINERS, trainer
 from jachai.training.trainer import BUNDLE, CURVE, RUN, TrainSettings
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
-TINY = TrainSettings(steps=2, epochs=4, threads=1)
+TINY = TrainSettings(steps=2, attacks=4, threads=1)
 SEARCH = ("localiser", "unsupervised")
 """The dense network, whose steps cost most, has tests of its own."""
 ATTACKS_SEEN = {"localiser": {"simulated", "intact", "real", "far", "lesions"}, "unsupervised": {"intact"}}

@@ -141,7 +141,7 @@ def train_search(
     if not hosts:
         raise UsageError("There is no intact CT series to learn from.", "Add intact series to the manifest.")
     steps = settings.steps or learner.steps
-    plan = Plan(attacks_without(without), trained_painters(), settings.epochs or COUNT, settings.seed)
+    plan = Plan(attacks_without(without), trained_painters(), settings.attacks or COUNT, settings.seed)
     run = Run(out, steps, settings.seed, hosts, tuple(data), plan, learner)
     run.prepare(settings.threads, progress)
     run.learn(settings.threads, progress)

@@ -46,7 +46,7 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """What a run can be told. name: of the bundle (the model's own name if None). epochs, steps (of an epoch),
-    batch: 0 for what suits the model. init: local ImageNet weights, in torchvision's layout. resume: go on with what lies in the folder. minutes: stop
+    batch, attacks (that search models simulate for each intact patient): 0 for what suits the model. init: local ImageNet weights, in torchvision's layout. resume: go on with what lies in the folder. minutes: stop
     after so long, 0: when done. threads: of the CPU; the bits of a run depend on it. validation: share of the patients.
     """
 
@@ -55,6 +55,7 @@ class TrainSettings:
     epochs: int = 0
     steps: int = 0
     batch: int = 0
+    attacks: int = 0
     device: Device = "auto"
     init: Path | None = None
     resume: bool = False

@@ -27,7 +27,7 @@ from jachai.training.search_sets import altered_samples, far_samples, hosts_of, 
 from jachai.training.trainer import TrainSettings
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
-TINY = TrainSettings(steps=4, epochs=4, threads=1)
+TINY = TrainSettings(steps=4, attacks=4, threads=1)
 
 
 @pytest.fixture(scope="module")

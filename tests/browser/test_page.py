@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,19 @@ SERIOUS = ("serious", "critical")
 pytestmark = pytest.mark.timeout(420)
 
 
-def test_from_the_sample_over_verdict_and_finding_to_the_pdf(new_page: NewPage, server: Served, tmp_path: Path) -> None:
-    for known in server.ask("/scans?search=tampered")["items"]:
-        server.ask(f"/scans/{known['id']}", "DELETE")
-    page = new_page()
+@pytest.fixture
+def nothing_examined(tmp_path: Path) -> Iterator[Served]:
+    """A server of its own: what the others have examined would be shown at once, and must not be deleted."""
+    served = Served(tmp_path / "served")
+    served.start()
+    yield served
+    served.stop()
+
+
+def test_from_the_sample_over_verdict_and_finding_to_the_pdf(
+    new_page: NewPage, nothing_examined: Served, tmp_path: Path
+) -> None:
+    page = new_page(at=nothing_examined.url)
     page.click("#sample-tampered")
     page.wait_for_selector(".steps [aria-current=step]")
     page.wait_for_selector("#verdict[data-verdict=tampered]")

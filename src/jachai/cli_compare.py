@@ -59,6 +59,9 @@ def add_compare(app: typer.Typer, progress_bar: ProgressBar) -> None:
         epochs: Annotated[int, typer.Option(min=0, help="Of each training at most; 0: what suits the model.")] = 0,
         device: Annotated[DeviceChoice, typer.Option(help="Of training.")] = DeviceChoice.AUTO,
         threads: Annotated[int, typer.Option(min=1, help="Of the CPU, in training.")] = 2,
+        simulate: Annotated[
+            int, typer.Option(min=0, help="Attacks simulated per intact patient, for region models to learn from.")
+        ] = 0,
         fresh: Annotated[bool, typer.Option("--fresh", help="Ask every model anew.")] = False,
     ) -> Job:
         """Compare models on the same scans and splits: one page with tables, intervals and pictures."""
@@ -84,6 +87,7 @@ def add_compare(app: typer.Typer, progress_bar: ProgressBar) -> None:
                 epochs=epochs,
                 device=device.value,
                 threads=threads,
+                simulate=simulate,
                 fresh=fresh,
             )
             with progress_bar() as progress:

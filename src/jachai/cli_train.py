@@ -52,6 +52,9 @@ def add_train(app: typer.Typer, progress_bar: Callable[[], AbstractContextManage
         minutes: Annotated[float, typer.Option(min=0, help="Stop after so long; 0: when done.")] = 0.0,
         threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 2,
         matched: Annotated[int, typer.Option(min=1, help="Real places drawn per labelled one.")] = 3,
+        simulate: Annotated[
+            int, typer.Option(min=0, help="Attacks simulated per intact patient, for region models to learn from.")
+        ] = 0,
     ) -> Job:
         """Train a model on labelled scans. Needs the extra 'train'."""
 
@@ -71,7 +74,7 @@ def add_train(app: typer.Typer, progress_bar: Callable[[], AbstractContextManage
                 minutes=minutes,
                 threads=threads,
             )
-            order = TrainOrder(model, tuple(data), out, matched=matched, settings=settings)
+            order = TrainOrder(model, tuple(data), out, matched=matched, simulate=simulate, settings=settings)
             with progress_bar() as progress:
                 trained = train_model(order, progress)
             for source, why in trained.skipped:

@@ -30,7 +30,8 @@ DONE = "compared.json"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How contestants are trained on each fold. minutes, steps, epochs: 0 for what suits the trainer."""
+    """How contestants are trained on each fold. minutes, steps, epochs: 0 for what suits the trainer. simulate: attacks per
+    intact patient that region models learn from beside the labelled places."""
 
     seed: int = 0
     minutes: float = 0.0
@@ -38,6 +39,7 @@ class Training:
     epochs: int = 0
     device: Device = "auto"
     threads: int = 2
+    simulate: int = 0
 
     @property
     def digest(self) -> str:
@@ -48,6 +50,7 @@ class Training:
 @dataclass(slots=True)
 class Materials:
     """Given places of all entries of a comparison, found once. entries: all there are. seed: of the draw of real places.
+    folder: keeps the samples of simulated attacks.
 
     Real places are drawn within the image of an altered one, so those of a part of the entries are a part of those of all.
     """
@@ -55,6 +58,7 @@ class Materials:
     seed: int = 0
     entries: Sequence[Entry] = ()
     progress: Progress = silent
+    folder: Path = Path()
     _found: dict[str, Sequence[RegionExample]] = field(default_factory=dict)
 
     def regions(self, entries: Sequence[Entry]) -> list[RegionExample]:
@@ -69,6 +73,21 @@ class Materials:
                 self._found["regions"] = ()
         wanted = {(entry.path, entry.slice) for entry in entries}
         return [e for e in self._found["regions"] if e.entry is not None and (e.entry.path, e.entry.slice) in wanted]
+
+    def simulated(self, entries: Sequence[Entry], count: int, without: Families) -> list[RegionExample]:
+        """Attacks simulated on the intact patients of these entries, `count` on each, made once for all entries."""
+        from jachai.training.region_data import SIMULATED
+        from jachai.training.simulated_regions import simulated_regions
+
+        if count and SIMULATED not in self._found:
+            made = simulated_regions(self.entries, count, self.seed, self.folder / SIMULATED, self.progress)
+            self._found[SIMULATED] = made
+        patients = {entry.patient for entry in entries}
+        return [
+            e
+            for e in self._found.get(SIMULATED, ())
+            if e.patient in patients and e.source.partition(":")[2] not in without
+        ]
 
     def examples(self, entries: Sequence[Entry]) -> tuple[Example, ...]:
         """The same, for asking."""
@@ -148,7 +167,9 @@ def _train(
         threads=training.threads,
         resume=folder.is_dir() and any(folder.iterdir()),
     )
-    material: object = materials.regions(entries) if trainer.role == "region" else entries
+    material: object = entries
+    if trainer.role == "region":
+        material = materials.regions(entries) + materials.simulated(entries, training.simulate, without)
     if without and hasattr(trainer, "without"):
         trainer = replace(trainer, without=without)  # type: ignore[type-var]
     bundle = trainer.train(material, folder, settings, _naming(progress, name))

@@ -53,6 +53,7 @@ class CompareOrder:
     epochs: int = 0
     device: Device = "auto"
     threads: int = 2
+    simulate: int = 0
     fresh: bool = False
 
 
@@ -69,7 +70,7 @@ def compare(order: CompareOrder, progress: Progress = silent) -> Compared:
     """Train, ask, count, draw. What is done already in the folder is not done again. Raises UsageError, ModelError."""
     protocols = chosen(order.protocols)
     require_matplotlib()
-    materials = Materials(order.seed, progress=progress)
+    materials = Materials(order.seed, progress=progress, folder=order.out / WORK)
     models = (*order.models, f"{SHIPPED}{order.card}") if order.card else order.models
     contestants = named(models, known(order, materials), shipped)
     entries, left_out = read_data(order.data, progress)
@@ -120,7 +121,9 @@ def read_data(paths: Sequence[Path], progress: Progress) -> tuple[tuple[Entry, .
 
 def known(order: CompareOrder, materials: Materials) -> Mapping[str, Callable[[], Contestant]]:
     """Everything with a plain name: engines as they are; what can be trained, which goes before an engine of its name."""
-    training = Training(order.seed, order.minutes, order.steps, order.epochs, order.device, order.threads)
+    training = Training(
+        order.seed, order.minutes, order.steps, order.epochs, order.device, order.threads, order.simulate
+    )
     engines: dict[str, Callable[[], Contestant]] = {name: partial(_engine, name) for name in DETECTORS}
     return {**engines, **learners(training, materials)}
 
@@ -147,6 +150,8 @@ def _told(order: CompareOrder, entries: Sequence[Entry], more: Sequence[Entry]) 
         ("Each training at most", _limits(order)),
         ("Device of training", order.device),
     ]
+    if order.simulate:
+        told.append(("Attacks simulated per intact patient, for region models", str(order.simulate)))
     if more:
         told.insert(2, ("Also learnt from", f"{len(more)} entries, {digest(more)}"))
     return tuple(told)

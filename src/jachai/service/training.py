@@ -23,13 +23,15 @@ if TYPE_CHECKING:  # torch and scikit-learn take seconds to load
 class TrainOrder:
     """What to train. model: of `training.models.TRAINERS`. data: manifests (.jsonl), or folders of known collections. out:
     the folder of the run, None: in the user's `runs`. install: put the bundle among the user's models. settings: what
-    `training.trainer.TrainSettings` takes; matched: untampered places per labelled one."""
+    `training.trainer.TrainSettings` takes; matched: untampered places per labelled one; simulate: attacks per intact patient
+    that a region model learns from beside the labelled places (search models simulate in any case)."""
 
     model: str
     data: tuple[str, ...]
     out: Path | None = None
     install: bool = True
     matched: int = 3
+    simulate: int = 0
     settings: TrainSettings = field(kw_only=True)
 
 
@@ -63,7 +65,8 @@ def train_model(order: TrainOrder, progress: Progress = silent) -> Trained:
     """Read the data, train, install. Raises UsageError or ModelError."""
     require_training()
     from jachai.training.models import trainer
-    from jachai.training.region_data import RegionPlan, region_data
+    from jachai.training.region_data import SIMULATED, RegionPlan, region_data
+    from jachai.training.simulated_regions import simulated_regions
 
     chosen = trainer(order.model)
     name = order.settings.name or order.model
@@ -78,7 +81,10 @@ def train_model(order: TrainOrder, progress: Progress = silent) -> Trained:
     else:
         data = region_data(entries, RegionPlan(matched=order.matched, seed=order.settings.seed), progress)
         skipped += [(one.path, one.reason) for one in data.refused]
-        bundle = chosen.train(data.examples, run, order.settings, progress)
+        examples = data.examples
+        if order.simulate:
+            examples += simulated_regions(entries, order.simulate, order.settings.seed, run / SIMULATED, progress)
+        bundle = chosen.train(examples, run, order.settings, progress)
     made = read_bundle(bundle)
     if order.install:
         write_bundle(models_folder() / name, made.onnx_bytes, made.card)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from jachai.core.volume import AIR_HU, Box, Mask, Modality, Volume, Voxels
 from jachai.tamper import noise, shelf, targets
@@ -57,6 +58,9 @@ UNGUIDED_SHARE = 0.25
 LUNG_SPREAD = (1.0, 1.6)
 """The touch-up is scaled by the spread of the lung in a sample that holds the tumour's rim, vessels or chest wall as well
 (a cancer that is removed, or the larger second cube); healthy lung that stands in for it spreads less, by such a factor."""
+TEXTURE_SHARE, TEXTURE_HU, TEXTURE_MM = 0.5, (8.0, 50.0), (0.4, 1.0)
+"""How often a painted cube is given texture of its own, how strong and how coarse: small painters, trained in minutes, paint
+lung that is too smooth between the finest and the coarse scales, where the real generator's is as rich as lung."""
 MAX_GRAIN = 4.0
 """The touch-up's grain is held to 1/4…4 voxels."""
 POOL_STRIDE = 3
@@ -99,7 +103,8 @@ class CtGanChoices:
     resampling). order: of the splines. pad: beyond the ends of the scan. outer_scale: second cube over first.
     equalise: through the pooled CDF of `bins` bins over the healthy cubes at `examples`. touch_up: 'copied' noise from
     `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. spread_share: the lung's standard
-    deviation is taken that many times (LUNG_SPREAD). reach: of the dome.
+    deviation is taken that many times (LUNG_SPREAD). texture_hu, texture_mm: standard deviation and Gaussian σ of a texture
+    that is added to what was painted, on the working grid (published: none; see TEXTURE_SHARE). reach: of the dome.
     brighten_only: max(…, original) with the sigmoid. rounding: float → stored integer ('zero' where the scan was given
     in HU, 'floor' where in stored values with an intercept; `sample` draws one). nodule: what the painter paints.
     """
@@ -120,6 +125,8 @@ class CtGanChoices:
     touch_up: Literal["copied", "gaussian", "none"] = "copied"
     grain_hu: float = GRAIN_HU
     spread_share: float = 1.0
+    texture_hu: float = 0.0
+    texture_mm: float = 0.7
     reach: float = 3.0
     brighten_only: bool = True
     rounding: Rounding = "floor"
@@ -236,6 +243,8 @@ class CtGan:
             nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,
             touch_up="gaussian" if rng.random() < GAUSSIAN_SHARE else "copied",
             spread_share=float(np.exp(rng.uniform(*np.log(LUNG_SPREAD)))),
+            texture_hu=float(np.exp(rng.uniform(*np.log(TEXTURE_HU)))) if rng.random() < TEXTURE_SHARE else 0.0,
+            texture_mm=float(rng.uniform(*TEXTURE_MM)),
             reach=3.0 if injects else 0.1,
             brighten_only=injects,
             rounding="floor" if rng.random() < 0.5 else "zero",
@@ -277,6 +286,10 @@ def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.rando
         rng=rng,
     )
     values = normaliser.decoded(painter(choices.painter).paint(canvas))
+    if choices.texture_hu:
+        sigmas = [choices.texture_mm / mm for mm in working_mm]
+        texture = ndimage.gaussian_filter(rng.standard_normal(grid, dtype=np.float32), sigmas)
+        values += texture * np.float32(choices.texture_hu / max(float(texture.std()), 1e-6))
     levels = choices.levels
     values[values > levels.ceiling] = values.mean()
     values = np.maximum(values, levels.floor)
@@ -374,7 +387,7 @@ def _for_mri(volume: Volume, place: Shape, choices: CtGanChoices, rng: np.random
     lesion = None if choices.nodule is None else draw_lesion(rng, middle, spread)
     darker = lesion is not None and lesion.hu < middle
     brighten = choices.brighten_only and not darker
-    return replace(choices, levels=levels, nodule=lesion, touch_up="gaussian", brighten_only=brighten)
+    return replace(choices, levels=levels, nodule=lesion, touch_up="gaussian", brighten_only=brighten, texture_hu=0.0)
 
 
 def _sides(volume: Volume, choices: CtGanChoices) -> tuple[Shape, Shape]:

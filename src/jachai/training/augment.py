@@ -21,6 +21,8 @@ GAIN, OFFSET = 0.1, 0.03
 REAL_SHARE = 0.5
 """Of what is drawn; real lesions get at most LESION_SHARE of it all, as they are few."""
 LESION_SHARE = 0.12
+SIMULATED_SHARE = 0.5
+"""Of each class, where some of it is simulated."""
 
 
 def stored_patches(data: Sequence[RegionExample], seen: PatchInput, progress: Progress) -> Stored:
@@ -59,11 +61,11 @@ def varied(patch: Stored, seen: PatchInput, rng: np.random.Generator) -> Seen:
     return np.ascontiguousarray(part)
 
 
-def drawn(labels: Sequence[str], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Numbers of examples: half altered (FB as often as FM), half real."""
-    by_label: dict[str, list[int]] = {}
-    for n, label in enumerate(labels):
-        by_label.setdefault(label, []).append(n)
+def drawn(data: Sequence[RegionExample], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Numbers of examples: half altered (FB as often as FM), half real; of each class, SIMULATED_SHARE simulated."""
+    by_label: dict[str, tuple[list[int], list[int]]] = {}
+    for n, example in enumerate(data):
+        by_label.setdefault(example.label, ([], []))[example.simulated].append(n)
     altered = [name for name in ("FB", "FM") if name in by_label]
     shares: dict[str, float] = {name: (1 - REAL_SHARE) / len(altered) for name in altered}
     if "TM" in by_label:
@@ -72,4 +74,9 @@ def drawn(labels: Sequence[str], count: int, rng: np.random.Generator) -> npt.ND
         shares["TB"] = REAL_SHARE - shares.get("TM", 0.0)
     names = list(shares)
     chosen = rng.choice(len(names), count, p=np.array([shares[name] for name in names]) / sum(shares.values()))
-    return np.array([by_label[names[c]][int(rng.integers(len(by_label[names[c]])))] for c in chosen], dtype=np.int64)
+    numbers = []
+    for c in chosen:
+        real, made = by_label[names[c]]
+        group = made if not real or (made and rng.random() < SIMULATED_SHARE) else real
+        numbers.append(group[int(rng.integers(len(group)))])
+    return np.array(numbers, dtype=np.int64)

@@ -41,6 +41,7 @@ from jachai.training.trainer import (
     calibrated,
     calibration,
     classes_in,
+    countable,
     counts,
     draw_curve,
     examples_digest,
@@ -138,7 +139,9 @@ class ClassicalTrainer:
         model, seed = MODELS[self.name], settings.seed
         with _threads(settings.threads):
             left_out = self._left_out(model, table, labels, data, seed, progress)
-            told = calibration(np.array([e.altered for e in data]), left_out, f"{FOLDS} folds by patient")
+            counted = countable(data)
+            truth = np.array([e.altered for e in data])
+            told = calibration(truth[counted], left_out[counted], f"{FOLDS} folds by patient")
             figures = {"region given, patients left out": figures_of(data, calibrated(left_out, told))}
             curve = self._curve(model, table, labels, data, settings, progress)
             final = model.fitted(table, labels, balanced_weights(data), seed)

@@ -53,6 +53,13 @@ class Block(nn.Module):
         return out
 
 
+class Magnitude(nn.Module):
+    """|x|: what a filter leaves of noise is as often negative, and its strength is the evidence (Xu, Wu & Shi 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.abs(x)
+
+
 class Dense(nn.Module):
     """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed."""
 
@@ -61,7 +68,7 @@ class Dense(nn.Module):
         first, second, third = widths
         self.stem = nn.Sequential(
             nn.Conv2d(len(CHANNELS), first, 5, stride=2, padding=2),
-            nn.ReLU(),
+            Magnitude(),
             nn.Conv2d(first, second, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
@@ -199,11 +206,11 @@ def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.
 def uneven_noise(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """(3, j, i) noise of a reconstruction's grain whose strength changes slowly over the slice, as behind shoulders, spine
     and heart: many scanners show it, the few intact scans at hand hardly do."""
-    grain = float(rng.uniform(0.4, 1.1))
+    grain = float(rng.uniform(0.0, 1.0))
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.3, grain, grain))
     noise /= np.float32(noise.std())
     slope = ndimage.zoom(rng.uniform(-1, 1, (3, 3)).astype(np.float32), [n / 3 for n in shape[1:]], order=2)
-    field = noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(rng.uniform(3, 40))
+    field = noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(np.exp(rng.uniform(*np.log((3, 60)))))
     return np.asarray(field, dtype=np.float32)
 
 

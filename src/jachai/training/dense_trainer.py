@@ -20,7 +20,7 @@ from jachai.training.search_export import exported
 from jachai.training.search_runs import SHARES, train_search
 from jachai.training.trainer import TrainSettings
 
-STEPS = 1400
+STEPS = 3500
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ CLEAR_MM = 40.0
 CHOICE = 20
 """Of so many matching places the one most alike in brightness is taken."""
 DISCS_MM = (3.0, 6.0, 10.0)
+SIMULATED = "simulated"
+"""Source of an example that was simulated, before a colon and its family of attacks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +64,11 @@ class RegionExample:
     def altered(self) -> bool:
         """FB or FM."""
         return self.label in ("FB", "FM")
+
+    @property
+    def simulated(self) -> bool:
+        """Made, to learn from: not labelled by anybody, and never tested on."""
+        return self.source.split(":")[0] == SIMULATED
 
 
 @dataclass(frozen=True, slots=True)

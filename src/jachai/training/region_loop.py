@@ -42,6 +42,7 @@ from jachai.training.trainer import (
     calibrated,
     calibration,
     classes_in,
+    countable,
     counts,
     draw_curve,
     examples_digest,
@@ -56,8 +57,8 @@ from jachai.training.trainer import (
 STATE = "state.safetensors"
 PATIENCE = 8
 """Epochs without a lower validation loss after which training stops."""
-LEAST_STEPS = 12
-"""Of an epoch, however few the places."""
+LEAST_STEPS, MOST_STEPS = 12, 60
+"""Of an epoch, however few or many the places."""
 SMOOTHING = 0.05
 """Of the labels: a place at the rim of a footprint is not surely altered."""
 DECAY = 1e-3
@@ -160,9 +161,9 @@ class _Run:
         settings = self._settings
         batch = settings.batch or self._recipe.batch
         rng = np.random.default_rng([settings.seed, self._done])
-        steps = settings.steps or max(LEAST_STEPS, -(-len(self._split.train) // batch))
-        labels = [self._data[int(n)].label for n in self._split.train]
-        numbers = self._split.train[drawn(labels, steps * batch, rng)]
+        steps = settings.steps or min(MOST_STEPS, max(LEAST_STEPS, -(-len(self._split.train) // batch)))
+        shown = [self._data[int(n)] for n in self._split.train]
+        numbers = self._split.train[drawn(shown, steps * batch, rng)]
         self._learner.train()
         total = 0.0
         with torch.random.fork_rng(devices=[]):
@@ -221,7 +222,8 @@ class _Run:
         examples = [self._data[int(n)] for n in self._split.validation]
         said = self._altered(self._predicted(self._split.validation))
         truth = np.array([example.altered for example in examples])
-        told = calibration(truth, said, "the validation patients")
+        counted = countable(examples)
+        told = calibration(truth[counted], said[counted], "the validation patients")
         figures = {
             "region given, validation patients (they chose the epoch)": figures_of(examples, calibrated(said, told))
         }

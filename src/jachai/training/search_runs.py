@@ -33,7 +33,6 @@ from jachai.forensics.channels import CHANNELS
 from jachai.forensics.domain import STACK
 from jachai.forensics.slicewise import RESIDUALS, STRIDE, Map, noise_levels, searched
 from jachai.scan.candidates import cell_spacing_mm, peaks
-from jachai.tamper import ATTACKS, shelf
 from jachai.training.dense import Draw, Ready, made_ready
 from jachai.training.search_data import Samples
 from jachai.training.search_sets import (
@@ -47,7 +46,7 @@ from jachai.training.search_sets import (
     single_slice,
     thick_enough,
 )
-from jachai.training.simulation import WITHOUT, Plan, Series, simulated
+from jachai.training.simulation import Plan, Series, attacks_without, simulated, trained_painters
 from jachai.training.trainer import (
     BUNDLE,
     LICENCES,
@@ -65,11 +64,11 @@ PARTS = 5
 """Networks that each leave out a fifth of the patients."""
 SHARES: Mapping[str, float] = {
     "simulated, altered": 0.25,
-    "simulated, intact": 0.2,
-    "intact": 0.15,
-    "lesions": 0.07,
-    "real": 0.2,
-    "far": 0.13,
+    "simulated, intact": 0.15,
+    "intact": 0.13,
+    "lesions": 0.05,
+    "real": 0.3,
+    "far": 0.12,
 }
 """Of a batch. Groups without samples are left out."""
 HARD_SHARE, HARD_EVERY, HARD_PLACES, HARD_LOGIT = 0.12, 4, 3, -4.0
@@ -169,15 +168,6 @@ def _write(run: Run, name: str, part: int | None, record: dict[str, Any], folder
     write_bundle(folder, network, _card(run, name, network, part, record))
 
 
-def attacks_without(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
-    """Attacks to simulate and how often, without some families."""
-    return tuple(
-        (name, 2 if attack.family == "ctgan" else 1)
-        for name, attack in ATTACKS.items()
-        if name not in WITHOUT and attack.family not in without
-    )
-
-
 def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[str, Any]) -> Card:
     learner = run.learner
     used = [entry for entry in run.entries if run.attacks or entry.label is not Label.TAMPERED]
@@ -206,26 +196,6 @@ def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[st
             *learner.limits,
         ),
     )
-
-
-def trained_painters() -> tuple[str, ...]:
-    """Painters on the user's shelf whose names say their task ('…-removal', '…-injection'), in order."""
-    folder = shelf.painters_folder()
-    if not folder.is_dir():
-        return ()
-    names = []
-    for one in sorted(folder.iterdir()):
-        for kind in shelf.KINDS:
-            if (one / shelf.FILE).exists() and any(task in one.name for task in shelf.TASKS):
-                names += [f"{kind}:{one.name}"] if _is_kind(kind, one.name) else []
-    return tuple(names)
-
-
-def _is_kind(kind: shelf.Kind, name: str) -> bool:
-    try:
-        return shelf.find(f"{kind}:{name}").card.kind == kind
-    except UsageError:
-        return False
 
 
 def part_of(patient: str) -> int:

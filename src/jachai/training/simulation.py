@@ -1,8 +1,9 @@
 """Intact series + attacks → a folder of samples, one part for each series and variant of it: cached and resumable.
 
-Attacks are made on each scan as it is, and on honestly processed variants (another kernel, sharper, smoother …): the twelve
-scanners of a small collection become many, and no network can take processing for tampering, since the unaltered pairs were
-processed alike.
+Attacks are made on each scan as it is, and on variants (noisier, another kernel, sharper, smoother …): the twelve scanners of
+a small collection become many, and no network can take processing for tampering, since the unaltered pairs were processed
+alike. Noise matters most: in a quiet scan the touch-up of an attack stands out, in that of a sharp kernel or a low dose the
+forged place is too quiet.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
+from jachai.core.errors import UsageError
 from jachai.core.progress import Progress, silent
-from jachai.core.volume import Modality, Volume
-from jachai.tamper import ATTACKS
+from jachai.core.volume import AIR_HU, Modality, Volume
+from jachai.tamper import ATTACKS, shelf
 from jachai.tamper.attack import Attack, Effect
 from jachai.tamper.ctgan import CtGan
 from jachai.tamper.processing import PROCESSING
 from jachai.training.search_data import Host, Samples, from_attacks
 
-VARIANTS = ("as it is", "as it is", "kernel", "sharpen", "other")
-"""Parts of each series. 'other' draws one of OTHERS."""
-OTHERS = ("denoise-gaussian", "denoise-bilateral", "jpeg-ls", "requantise")
+VARIANTS = ("as it is", "noisier", "noisier", "kernel", "other")
+"""Parts of each series. 'noisier': see `noisier`. 'other' draws one of OTHERS."""
+OTHERS = ("sharpen", "denoise-gaussian", "denoise-bilateral", "jpeg-ls", "requantise")
+NOISE_HU, NOISE_GRAIN = (10.0, 70.0), (0.0, 0.65)
+"""Of `noisier`: standard deviation, and Gaussian σ in pixels: from white, as sharp kernels nearly are, to standard kernels."""
+BETWEEN_GRAIN = 0.3
+"""σ across slices, in slices: neighbours of thin series share part of their noise."""
 MR_VARIANTS = ("as it is", "as it is", "sharpen", "other")
 WITHOUT = ("control", "splice")
 """Attacks that need a donor, or change nothing."""
@@ -74,6 +81,35 @@ def _with_painters(attack: Attack, painters: Sequence[str], weight: int) -> list
     return (trained * 3 + [attack]) * weight
 
 
+def attacks_without(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    """Attacks to simulate and how often, without some families."""
+    return tuple(
+        (name, 2 if attack.family == "ctgan" else 1)
+        for name, attack in ATTACKS.items()
+        if name not in WITHOUT and attack.family not in without
+    )
+
+
+def trained_painters() -> tuple[str, ...]:
+    """Painters on the user's shelf whose names say their task ('…-removal', '…-injection'), in order."""
+    folder = shelf.painters_folder()
+    if not folder.is_dir():
+        return ()
+    names = []
+    for one in sorted(folder.iterdir()):
+        for kind in shelf.KINDS:
+            if (one / shelf.FILE).exists() and any(task in one.name for task in shelf.TASKS):
+                names += [f"{kind}:{one.name}"] if _is_kind(kind, one.name) else []
+    return tuple(names)
+
+
+def _is_kind(kind: shelf.Kind, name: str) -> bool:
+    try:
+        return shelf.find(f"{kind}:{name}").card.kind == kind
+    except UsageError:
+        return False
+
+
 def simulated(
     series: Iterable[Series],
     plan: Plan,
@@ -115,8 +151,23 @@ def _variant(volume: Volume, variant: int, rng: np.random.Generator) -> Volume:
     name = names[variant % len(names)]
     if name == "as it is":
         return volume
+    if name == "noisier":
+        return noisier(volume, rng)
     chosen = PROCESSING[str(rng.choice(OTHERS)) if name == "other" else name]
     record = chosen.sample(volume, rng)
     if name == "kernel":
         record = replace(record, choice="sharper")
     return chosen.apply(volume, record)
+
+
+def noisier(volume: Volume, rng: np.random.Generator) -> Volume:
+    """A CT as a lower dose or a sharper kernel would have given it: noise of one strength and grain added everywhere, in
+    whole HU, never below air."""
+    sigma = float(np.exp(rng.uniform(*np.log(NOISE_HU))))
+    grain = float(rng.uniform(*NOISE_GRAIN))
+    noise = rng.standard_normal(volume.shape, dtype=np.float32)
+    noise = ndimage.gaussian_filter(noise, (BETWEEN_GRAIN, grain, grain))
+    noise *= np.float32(sigma / noise.std())
+    noise += volume.voxels
+    low = min(AIR_HU, float(volume.voxels.min()))
+    return replace(volume, voxels=np.maximum(np.rint(noise), np.float32(low)))

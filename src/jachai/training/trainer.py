@@ -21,7 +21,7 @@ from jachai.core.errors import UsageError
 from jachai.core.progress import Progress
 from jachai.detectors.bundle import CLASSES, Card, digest_of
 from jachai.report.atomic import replacing
-from jachai.training.region_data import RegionExample
+from jachai.training.region_data import SIMULATED, RegionExample
 
 RUN, CURVE, BUNDLE = "run.json", "learning.png", "bundle"
 """In the folder of a run: the record, the learning curve, the bundle."""
@@ -143,12 +143,23 @@ def classes_in(examples: Sequence[RegionExample]) -> tuple[str, ...]:
 
 
 def balanced_weights(examples: Sequence[RegionExample]) -> Floats:
-    """Of each example, mean 1: altered places weigh as much as real ones together, and FB as much as FM."""
-    count = Counter(example.label for example in examples)
-    kinds = Counter(name in ("FB", "FM") for name in count)
-    real = sum(n for name, n in count.items() if name not in ("FB", "FM"))
-    weights = np.array([1 / (kinds[True] * count[e.label]) if e.altered else 1 / real for e in examples])
+    """Of each example, mean 1: altered places weigh as much as real ones together, FB as much as FM, and simulated places
+    as much as labelled ones of their kind."""
+    groups = [(e.label if e.altered else "real", e.simulated) for e in examples]
+    count = Counter(groups)
+    made = Counter(name for name, _ in count)
+    altered = max(1, len({name for name, _ in count} - {"real"}))
+    weights = np.array(
+        [1 / (count[name, sim] * made[name] * (1 if name == "real" else altered)) for name, sim in groups]
+    )
     return np.asarray(weights * len(examples) / weights.sum())
+
+
+def countable(examples: Sequence[RegionExample]) -> npt.NDArray[np.bool_]:
+    """Which of them a figure or a calibration counts: none that was simulated, unless nothing else shows both sides."""
+    labelled = np.array([not example.simulated for example in examples])
+    both = len({e.altered for e in examples if not e.simulated}) == 2
+    return labelled if both else np.ones(len(examples), dtype=bool)
 
 
 def balanced_accuracy(altered: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_]) -> float:
@@ -199,7 +210,9 @@ def _logit(probability: Floats) -> Floats:
 
 
 def figures_of(examples: Sequence[RegionExample], altered: Floats) -> dict[str, Any]:
-    """Balanced accuracy at 0.5, AUC, and the share judged right of each class."""
+    """Balanced accuracy at 0.5, AUC, and the share judged right of each class; see `countable`."""
+    counted = countable(examples)
+    examples, altered = [e for e, there in zip(examples, counted) if there], altered[counted]
     truth = np.array([example.altered for example in examples])
     said = altered > 0.5
     labels = np.array([example.label for example in examples])
@@ -221,7 +234,8 @@ def region_card(
     **more: Any,
 ) -> Card:
     """The card of a region model: what all of them say."""
-    sources = sorted({example.source for example in examples})
+    sources = sorted({example.source for example in examples if not example.simulated})
+    made = sum(example.simulated and example.altered for example in examples)
     return Card(
         name=name,
         role="region",
@@ -235,15 +249,17 @@ def region_card(
         limits=(
             "It judges a given place; it does not search.",
             "CT of the chest only.",
-            f"It has seen {len({e.patient for e in examples})} patients of {len(sources)} collections.",
+            f"It has seen {len({e.patient for e in examples})} patients of {len(sources)} collections"
+            + (f", and {made} attacks simulated on the intact ones." if made else "."),
         ),
         **more,
     )
 
 
 def counts(examples: Sequence[RegionExample]) -> dict[str, int]:
-    """Class → how many."""
-    return dict(sorted(Counter(example.label for example in examples).items()))
+    """Class → how many; simulated ones apart."""
+    names = Counter(f"{e.label}, {SIMULATED}" if e.simulated else e.label for e in examples)
+    return dict(sorted(names.items()))
 
 
 def examples_digest(examples: Sequence[RegionExample]) -> str:

@@ -19,7 +19,7 @@ def record(volume: Volume, effect: Effect, seed: int = 0, **choices: object) -> 
     """A record at MIDDLE with the published settings but for `choices`."""
     attack = CtGan(effect)
     drawn = attack.sample(volume, np.random.default_rng(seed), MIDDLE)
-    settings = replace(drawn.parameters, rounding="floor", **choices)
+    settings = replace(drawn.parameters, rounding="floor", **{"texture_hu": 0.0, **choices})
     return attack.record(volume, drawn.target_kji, settings, drawn.seed)
 
 
@@ -175,3 +175,14 @@ def test_the_seed_of_the_record_is_the_only_source_of_chance(right_lungs: dict[s
     made = record(volume, Effect.REMOVED, painter="identity", touch_up="gaussian", working_mm=0.0)
     first, other = (change(volume, replace(made, seed=seed)) for seed in (1, 2))
     assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.2
+
+
+def test_texture_is_added_to_what_was_painted_and_to_nothing_else(right_lungs: dict[str, Volume]) -> None:
+    volume = right_lungs["standard"]
+    rough, smooth = (
+        change(volume, record(volume, Effect.REMOVED, painter="identity", touch_up="none", texture_hu=hu))
+        for hu in (40.0, 0.0)
+    )
+    middle, rim = (slice(22, 33),) * 3, (slice(0, 3),) * 3
+    assert rough[middle].std() > smooth[middle].std() + 10
+    assert np.abs(rough[rim]).max() <= 1

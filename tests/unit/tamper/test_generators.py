@@ -280,10 +280,10 @@ def test_a_record_replays_with_no_other_painter(on_the_shelf: Path, thorax: Volu
         CtGan(Effect.INJECTED, painters=("unet-gan:removal-unet-gan",)).sample(thorax, np.random.default_rng(0))
 
 
-def test_injections_are_guided_in_about_half_of_all_cases(on_the_shelf: Path, thorax: Volume) -> None:
+def test_some_injections_are_unguided(on_the_shelf: Path, thorax: Volume) -> None:
     attack = CtGan(Effect.INJECTED, painters=("unet-gan:injection-unet-gan",))
-    told = [attack.sample(thorax, np.random.default_rng(s)).parameters.nodule is None for s in range(12)]
-    assert 2 <= sum(told) <= 10
+    told = [attack.sample(thorax, np.random.default_rng(s)).parameters.nodule is None for s in range(40)]
+    assert 3 <= sum(told) <= 20
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,8 +22,9 @@ from jachai.training import dense_trainer, search_runs
 from jachai.training.dense import CROP, Dense, Draw, Ready, batch_of, fit, made_ready
 from jachai.training.dense_trainer import DenseTrainer
 from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples
-from jachai.training.search_runs import attacks_without, part_of
+from jachai.training.search_runs import part_of
 from jachai.training.search_sets import altered_samples, far_samples, hosts_of, labelled_of, lesion_samples
+from jachai.training.simulation import attacks_without
 from jachai.training.trainer import TrainSettings
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 

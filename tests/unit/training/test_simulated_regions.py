@@ -1,0 +1,81 @@
+"""Simulated places for region models: pairs of the same place, learnt from as much as labelled ones, never counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from jachai.core.volume import AIR_HU
+from jachai.forensics.regionpatches import SliceViews
+from jachai.tamper import ATTACKS
+from jachai.training.augment import SIMULATED_SHARE, drawn
+from jachai.training.region_data import RegionExample
+from jachai.training.search_data import Host, Samples, from_attacks
+from jachai.training.simulated_regions import OUTSIDE, TISSUE, _examples, framed
+from jachai.training.trainer import balanced_weights, countable, counts, figures_of
+from tests.unit.synthetic_chest import synthetic_chest, with_white_noise
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[RegionExample, ...]:
+    volume = with_white_noise(synthetic_chest(12, side=224))
+    attacks = [ATTACKS["ctgan-removal"], ATTACKS["nodule"], ATTACKS["copy-move"]]
+    samples = from_attacks(Host("P1", "series", volume), attacks, 9, np.random.default_rng(1))
+    return tuple(_examples(samples))
+
+
+def labelled(label: str, patient: str) -> RegionExample:
+    return RegionExample((0.0, 1.0, 2.0), label, patient, patient, "CT-GAN")
+
+
+def test_they_come_in_pairs_that_differ_only_round_the_place(made: tuple[RegionExample, ...]) -> None:
+    assert made and all(e.simulated and e.patient == "P1" for e in made)
+    for altered, real in zip(made[::2], made[1::2]):
+        assert altered.label in ("FB", "FM") and real.label == "TB"
+        assert altered.place_kji == real.place_kji
+        assert altered.held is not None and real.held is not None
+        changed = np.argwhere(altered.held.voxels[1] != real.held.voxels[1])
+        assert len(changed)
+        low, high = changed.min(axis=0) - 12, changed.max(axis=0) + 12
+        assert (low <= altered.place_kji[1:]).all() and (altered.place_kji[1:] <= high).all()
+
+
+def test_a_framed_sample_is_lung_within_a_body(made: tuple[RegionExample, ...]) -> None:
+    assert made[0].held is not None
+    view = SliceViews(made[0].held)[1]
+    rim = TISSUE + OUTSIDE
+    assert view.lung[rim:-rim, rim:-rim].mean() > 0.2
+    assert not view.body[:OUTSIDE].any()
+
+
+def test_a_sample_is_framed_with_the_same_for_all() -> None:
+    one = framed(np.full((3, 10, 10), -800, np.int16), 0.7)
+    assert one.shape == (3, 10 + 2 * (TISSUE + OUTSIDE), 10 + 2 * (TISSUE + OUTSIDE))
+    assert one.voxels[0, 0, 0] == AIR_HU and one.spacing_mm == (1.0, 0.7, 0.7)
+
+
+def test_they_are_learnt_from_as_much_as_labelled_ones_and_never_counted(made: tuple[RegionExample, ...]) -> None:
+    data = [*made, labelled("FB", "A"), labelled("TB", "A"), labelled("FM", "B"), labelled("TB", "B")]
+    weights = balanced_weights(data)
+    shares = Counter[tuple[str, bool]]()
+    for example, weight in zip(data, weights):
+        shares[example.label, example.simulated] += weight
+    for label in ("FB", "FM", "TB"):
+        assert shares[label, True] == pytest.approx(shares[label, False])
+    assert weights.mean() == pytest.approx(1)
+    chosen = [data[n] for n in drawn(data, 4000, np.random.default_rng(0))]
+    assert np.mean([e.simulated for e in chosen]) == pytest.approx(SIMULATED_SHARE, abs=0.04)
+    assert countable(data).sum() == 4
+    said = np.array([float(not e.altered) if e.simulated else float(e.altered) for e in data])
+    assert figures_of(data, said)["balanced_accuracy"] == 1.0 and figures_of(data, said)["places"] == 4
+    assert counts(data)["TB"] == 2 and counts(data)["TB, simulated"] == len(made) // 2
+
+
+def test_where_all_is_simulated_all_is_counted(made: tuple[RegionExample, ...]) -> None:
+    assert countable(made).all()
+
+
+def test_no_samples_no_examples() -> None:
+    assert tuple(_examples(Samples.joined(()))) == ()

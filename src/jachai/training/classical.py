@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -246,18 +247,22 @@ def _altered_by(
     return np.asarray(fitted.predict_proba(table[rest])[:, columns].sum(axis=1), dtype=np.float64)
 
 
+_MEASURED: WeakKeyDictionary[RegionExample, Table] = WeakKeyDictionary()
+"""Every fold and model of a comparison asks for the same places again."""
+
+
 def measured_table(data: Sequence[RegionExample], progress: Progress) -> Table:
-    """(n, measurements): one image in memory at a time."""
+    """(n, measurements): one image in memory at a time; each example is measured once."""
     maker = MeasuredInput()
-    rows: list[Table | None] = [None] * len(data)
+    new = [example for example in data if example not in _MEASURED]
     done = 0
-    for volume, numbers in by_image(data):
-        found = maker(SliceViews(volume), [data[n].place_kji for n in numbers])
+    for volume, numbers in by_image(new):
+        found = maker(SliceViews(volume), [new[n].place_kji for n in numbers])
         for n, row in zip(numbers, found):
-            rows[n] = row
+            _MEASURED[new[n]] = row
         done += len(numbers)
-        progress("measuring places", done / len(data))
-    return np.stack([row for row in rows if row is not None])
+        progress("measuring places", done / len(new))
+    return np.stack([_MEASURED[example] for example in data])
 
 
 def exported(fitted: Pipeline, table: Table, classes: Sequence[str]) -> bytes:

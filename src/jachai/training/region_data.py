@@ -39,7 +39,7 @@ SIMULATED = "simulated"
 """Source of an example that was simulated, before a colon and its family of attacks."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class RegionExample:
     """One place with its class. entry: the image it lies in; held: that image, where it was made in memory.
 

@@ -11,7 +11,7 @@ from jachai.core.volume import AIR_HU
 from jachai.forensics.regionpatches import SliceViews
 from jachai.tamper import ATTACKS
 from jachai.training.augment import SIMULATED_SHARE, drawn
-from jachai.training.region_data import RegionExample
+from jachai.training.region_data import RegionExample, brightness
 from jachai.training.search_data import Host, Samples, from_attacks
 from jachai.training.simulated_regions import OUTSIDE, TISSUE, _examples, framed
 from jachai.training.trainer import balanced_weights, countable, counts, figures_of
@@ -30,16 +30,29 @@ def labelled(label: str, patient: str) -> RegionExample:
     return RegionExample((0.0, 1.0, 2.0), label, patient, patient, "CT-GAN")
 
 
-def test_they_come_in_pairs_that_differ_only_round_the_place(made: tuple[RegionExample, ...]) -> None:
+def test_each_comes_with_intact_places_of_the_same_sample(made: tuple[RegionExample, ...]) -> None:
     assert made and all(e.simulated and e.patient == "P1" for e in made)
-    for altered, real in zip(made[::2], made[1::2]):
-        assert altered.label in ("FB", "FM") and real.label == "TB"
-        assert altered.place_kji == real.place_kji
+    assert {e.label for e in made} == {"FB", "FM", "TB"}
+    for n in [n for n, e in enumerate(made) if e.altered]:
+        altered, real = made[n], made[n + 1]
+        assert real.label == "TB" and (altered.place_kji == real.place_kji) is (altered.label == "FB")
         assert altered.held is not None and real.held is not None
         changed = np.argwhere(altered.held.voxels[1] != real.held.voxels[1])
         assert len(changed)
         low, high = changed.min(axis=0) - 12, changed.max(axis=0) + 12
         assert (low <= altered.place_kji[1:]).all() and (altered.place_kji[1:] <= high).all()
+
+
+def test_intact_places_are_as_bright_as_injected_nodules(made: tuple[RegionExample, ...]) -> None:
+    def middle(example: RegionExample) -> float:
+        assert example.held is not None
+        k, j, i = (round(c) for c in example.place_kji)
+        return float(brightness(example.held, (k, j, i))[0])
+
+    pairs = [(middle(e), middle(made[n + 1])) for n, e in enumerate(made) if e.label == "FM"]
+    injected, real = np.mean(pairs, axis=0)
+    lung = np.mean([np.median(e.held.voxels[1]) for e in made if e.held is not None])
+    assert abs(injected - real) < 0.6 * abs(injected - lung)
 
 
 def test_a_framed_sample_is_lung_within_a_body(made: tuple[RegionExample, ...]) -> None:
@@ -70,7 +83,7 @@ def test_they_are_learnt_from_as_much_as_labelled_ones_and_never_counted(made: t
     assert countable(data).sum() == 4
     said = np.array([float(not e.altered) if e.simulated else float(e.altered) for e in data])
     assert figures_of(data, said)["balanced_accuracy"] == 1.0 and figures_of(data, said)["places"] == 4
-    assert counts(data)["TB"] == 2 and counts(data)["TB, simulated"] == len(made) // 2
+    assert counts(data)["TB"] == 2 and counts(data)["TB, simulated"] == sum(e.label == "TB" for e in made)
 
 
 def test_where_all_is_simulated_all_is_counted(made: tuple[RegionExample, ...]) -> None:

@@ -129,7 +129,7 @@ class _Pages:
             self.heading(self.say("report.results", n=len(sheets)))
             for number, one in enumerate(sheets, 1):
                 short = self.say(f"verdict.{one.result.verdict.value}.short")
-                ink = COLOURS[one.result.verdict][0]
+                ink = COLOURS[wording.look(one.result)][0]
                 self.text(f"{self.words.number(number)}. {shown(one.result.input)}: {short}", "text", ink, bold=True)
 
     def closing(self, sheets: Sequence[Sheet]) -> None:
@@ -169,7 +169,7 @@ class _Pages:
     def verdict(self, one: Sheet) -> None:
         """The sentence on its ground, with its sign."""
         pdf, result = self.pdf, one.result
-        ink, ground = COLOURS[result.verdict]
+        ink, ground = COLOURS[wording.look(result)]
         parts = [
             (wording.headline(result, self.words), "headline", True, ink),
             (self.words.sentence(result.reason), "text", False, INK),
@@ -182,7 +182,7 @@ class _Pages:
         pdf.rect(MARGIN, top, WIDTH, height, style="F")
         pdf.set_fill_color(*ink)
         pdf.rect(MARGIN, top, 2.4, height, style="F")
-        self.sign(result.verdict, MARGIN + 12.5, top + height / 2)
+        self.sign(wording.look(result), MARGIN + 12.5, top + height / 2)
         pdf.set_y(top + 3)
         for text, size, bold, colour in parts:
             self.text(text, size, colour, bold=bold, left=24, right=4)

@@ -23,6 +23,17 @@ def next_step(kind: Verdict, words: Catalogue = ENGLISH) -> str:
     return words.say(f"next.{kind.value}")
 
 
+def look(result: ScanResult) -> Verdict:
+    """Whose colours and sign a result wears: "no sign" without a calibration (MRI) never looks like an all-clear."""
+    uncalibrated = result.verdict is Verdict.NO_SIGN and result.p_value is None
+    return Verdict.INCONCLUSIVE if uncalibrated else result.verdict
+
+
+def tone(result: ScanResult) -> str:
+    """`look` as a class of the style sheet."""
+    return look(result).value
+
+
 def headline(result: ScanResult, words: Catalogue = ENGLISH) -> str:
     """The verdict of a result in one sentence."""
     places = len(result.findings)

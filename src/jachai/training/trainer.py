@@ -94,7 +94,8 @@ class Split:
 
 
 def split_by_patient(examples: Sequence[RegionExample], share: float, seed: int) -> Split:
-    """Patients in an order by chance; each goes where it brings every class closest to its share.
+    """Patients in an order by chance; each goes where it brings every class closest to its share. Those with an altered place
+    and the others are dealt apart, so that one large patient cannot keep every altered place from a side.
 
     Raises UsageError where one side would lack altered or real places.
     """
@@ -102,13 +103,10 @@ def split_by_patient(examples: Sequence[RegionExample], share: float, seed: int)
     for n, example in enumerate(examples):
         groups.setdefault(example.patient, []).append(n)
     order = sorted(groups, key=lambda patient: hashlib.sha256(repr((seed, patient)).encode()).hexdigest())
-    total = Counter(example.label for example in examples)
-    held: Counter[str] = Counter()
+    altered = {example.patient for example in examples if example.altered}
     chosen: list[int] = []
-    for patient in order:
-        more = Counter(examples[n].label for n in groups[patient])
-        if _cost(held + more, total, share) < _cost(held, total, share):
-            held += more
+    for part in ([p for p in order if p in altered], [p for p in order if p not in altered]):
+        for patient in _share_of([(p, Counter(examples[n].label for n in groups[p])) for p in part], share):
             chosen += groups[patient]
     validation = np.array(sorted(chosen), dtype=np.int64)
     train = np.setdiff1d(np.arange(len(examples)), validation)
@@ -119,6 +117,20 @@ def split_by_patient(examples: Sequence[RegionExample], share: float, seed: int)
                 "Altered and real places of two patients or more are needed.",
             )
     return Split(train, validation)
+
+
+def _share_of(patients: Sequence[tuple[str, Counter[str]]], share: float) -> list[str]:
+    """Some of the patients, in their order: at least one of two or more, and never all."""
+    total = sum((count for _, count in patients), Counter[str]())
+    held: Counter[str] = Counter()
+    chosen: list[str] = []
+    for patient, count in patients:
+        if _cost(held + count, total, share) < _cost(held, total, share):
+            held += count
+            chosen.append(patient)
+    if len(patients) > 1 and not chosen:
+        chosen = [min(patients, key=lambda one: one[1].total())[0]]
+    return chosen[:-1] if 1 < len(patients) == len(chosen) else chosen
 
 
 def _cost(held: Counter[str], total: Counter[str], share: float) -> float:

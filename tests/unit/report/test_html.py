@@ -128,6 +128,8 @@ def test_an_inconclusive_scan_with_a_high_place_claims_nothing(tmp_path: Path) -
 
 def test_uncalibrated_and_unscored_say_so(tmp_path: Path) -> None:
     assert "This kind of scan is uncalibrated" in page_of(made_up.mr(), folder=tmp_path).text
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'class="verdict inconclusive"' in source and 'class="verdict no-sign"' not in source
     assert "It was not scored" in page_of(made_up.unreadable(), folder=tmp_path).text
     assert "What was read" in page_of(made_up.inconclusive(), folder=tmp_path).text
 

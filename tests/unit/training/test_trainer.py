@@ -214,3 +214,13 @@ def test_the_output_has_the_name_that_is_read(tmp_path: Path) -> None:
     assert [one.name for one in opened.get_inputs()] == [INPUT] and [one.name for one in opened.get_outputs()] == [
         OUTPUT
     ]
+
+
+def test_one_large_patient_keeps_no_side_from_altered_places() -> None:
+    data = [example(0, "TM") for _ in range(18)] + [example(0, "TB") for _ in range(54)]
+    for patient in range(1, 7):
+        data += [example(patient, "FM" if patient < 4 else "FB"), example(patient, "TB")]
+    for seed in range(20):
+        split = split_by_patient(data, 0.5, seed)
+        for side in (split.train, split.validation):
+            assert {data[n].altered for n in side} == {True, False}

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { h, icon, svg } from "./dom.js";
 import { evidencePanel } from "./evidence.js";
 import { digits, named, num, otherLanguage, language, sentence, t } from "./language.js";
-import { certainty, headline, nameOf } from "./verdict.js";
+import { certainty, headline, nameOf, toneOf } from "./verdict.js";
 import { viewer } from "./viewer.js";
 
 const CANDIDATES_SHOWN = 3;
@@ -35,8 +35,8 @@ function several(scan, choose) {
   const buttons = scan.results.map((result, n) =>
     h(
       "button",
-      { type: "button", class: `badge ${result.verdict}`, "aria-pressed": String(n === first), onclick: () => press(n) },
-      icon(result.verdict),
+      { type: "button", class: `badge ${toneOf(result)}`, "aria-pressed": String(n === first), onclick: () => press(n) },
+      icon(toneOf(result)),
       h("span", {}, t("page.series", { n: n + 1, what: seriesWords(result) }), ": ", t(`verdict.${result.verdict}.short`)),
     ),
   );
@@ -69,8 +69,8 @@ function result(body, scan, result) {
 function verdictCard(result) {
   return h(
     "section",
-    { class: `verdict ${result.verdict}`, id: "verdict", "data-verdict": result.verdict },
-    icon(result.verdict),
+    { class: `verdict ${toneOf(result)}`, id: "verdict", "data-verdict": result.verdict },
+    icon(toneOf(result)),
     h("div", {}, h("h2", {}, headline(result)), h("p", {}, sentence(result.reason)), h("p", {}, h("strong", {}, t("next.title"), " "), t(`next.${result.verdict}`))),
   );
 }

@@ -15,6 +15,9 @@ export function verdictOf(scan) {
 /** What a scan is called: the user's own name for it, or which sample it is. */
 export const nameOf = (scan) => (scan.sample ? t(`page.sample.${scan.sample}`) : scan.label || t("page.scan.unnamed"));
 
+/** The colours and the icon of a result: "no sign" without a calibration (MRI) never looks like an all-clear. */
+export const toneOf = (result) => (result.verdict === "no-sign" && result.p_value === null ? "inconclusive" : result.verdict);
+
 /** The verdict of one result as a sentence. */
 export function headline(result) {
   const places = result.findings.length;

@@ -129,7 +129,7 @@ def from_attacks(
             forged = attack.forged(host.volume, record)
         except JachaiError:
             continue
-        for before, after, target in _cuts(host.volume, record, forged, rng):
+        for after, before, target in _cuts(host.volume, record, forged, rng):
             slices += [after, before]
             targets += [target, np.zeros_like(target)]
             for effect in (record.effect, Effect.NONE):
@@ -155,6 +155,7 @@ def _origin(host: Host, record: AttackRecord, effect: Effect) -> Origin:
 def _cuts(
     volume: Volume, record: AttackRecord, forged: npt.NDArray[np.float32], rng: np.random.Generator
 ) -> Iterator[tuple[Slices, Slices, Target]]:
+    """(altered, as it was, what was done to each pixel) for some slices near the target."""
     (k0, k1), (j0, j1), (i0, i1) = record.box_kji
     step = spacing_of(volume)[0]
     near = [k for k in range(k0, k1) if abs(k - record.target_kji[0]) * step <= NEAR_MM]

@@ -34,6 +34,17 @@ def samples() -> Samples:
     return from_attacks(Host("P1", "series", volume), ATTACK, 4, np.random.default_rng(1))
 
 
+def test_the_first_of_a_pair_is_the_altered_one(samples: Samples) -> None:
+    brighter = [
+        float(altered[target == ALTERED].mean() - intact[target == ALTERED].mean())
+        for altered, intact, target, origin in zip(
+            samples.slices[::2, 1].astype(float), samples.slices[1::2, 1], samples.targets[::2], samples.origins[::2]
+        )
+        if origin.attack == "nodule"
+    ]
+    assert brighter and min(brighter) > 20
+
+
 def test_pairs_differ_only_where_something_was_altered(samples: Samples) -> None:
     assert len(samples) >= 4 and len(samples) % 2 == 0
     for n in range(0, len(samples), 2):

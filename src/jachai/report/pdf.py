@@ -173,7 +173,7 @@ class _Pages:
         parts = [
             (wording.headline(result, self.words), "headline", True, ink),
             (self.words.sentence(result.reason), "text", False, INK),
-            (f"{self.say('next.title')} {wording.next_step(result.verdict, self.words)}", "text", False, INK),
+            (f"{self.say('next.title')} {wording.next_step(wording.look(result), self.words)}", "text", False, INK),
         ]
         height = 8 + sum(self.height(text, size, WIDTH - 28, bold) for text, size, bold, _ in parts)
         self.room(height)

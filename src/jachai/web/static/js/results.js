@@ -71,7 +71,7 @@ function verdictCard(result) {
     "section",
     { class: `verdict ${toneOf(result)}`, id: "verdict", "data-verdict": result.verdict },
     icon(toneOf(result)),
-    h("div", {}, h("h2", {}, headline(result)), h("p", {}, sentence(result.reason)), h("p", {}, h("strong", {}, t("next.title"), " "), t(`next.${result.verdict}`))),
+    h("div", {}, h("h2", {}, headline(result)), h("p", {}, sentence(result.reason)), h("p", {}, h("strong", {}, t("next.title"), " "), t(`next.${toneOf(result)}`))),
   );
 }
 

@@ -35,7 +35,7 @@ from jachai.forensics.channels import noise_place
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
 from jachai.io.files import read
 from jachai.tamper import ATTACKS
-from jachai.training.dense import FEW_PIXELS
+from jachai.training.dense import untouched
 from jachai.training.search_data import ALTERED, SIDE, Samples
 from jachai.training.simulation import Plan, Series, simulated
 
@@ -111,9 +111,7 @@ def train(samples: Samples, steps: int, seed: int) -> Small:
 def crop(samples: Samples, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """CROP² of a sample, mirrored by chance → (channels, altered)."""
     slice_, target = samples.slices[number][1].astype(np.float32), samples.targets[number]
-    lung = noise_place(slice_)
-    untouched = lung & (target == 0)
-    x = high_pass(slice_, untouched if untouched.sum() >= FEW_PIXELS else lung)
+    x = high_pass(slice_, untouched(slice_, target))
     j, i = rng.integers(0, SIDE - CROP + 1, size=2)
     x, y = x[:, j : j + CROP, i : i + CROP], target[j : j + CROP, i : i + CROP] == ALTERED
     if rng.random() < 0.5:

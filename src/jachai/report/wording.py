@@ -29,11 +29,6 @@ def look(result: ScanResult) -> Verdict:
     return Verdict.INCONCLUSIVE if uncalibrated else result.verdict
 
 
-def tone(result: ScanResult) -> str:
-    """`look` as a class of the style sheet."""
-    return look(result).value
-
-
 def headline(result: ScanResult, words: Catalogue = ENGLISH) -> str:
     """The verdict of a result in one sentence."""
     places = len(result.findings)

@@ -167,9 +167,7 @@ def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Read
         rng = np.random.default_rng((seed, number // 2))  # a pair is processed alike
         as_is = samples.slices[number].astype(np.float32)
         for copy, slices in enumerate((as_is, processed(as_is, rng))):
-            place = noise_place(slices[1]) & (samples.targets[number] == INTACT)
-            if place.sum() < FEW_PIXELS:
-                place = noise_place(slices[1])
+            place = untouched(slices[1], samples.targets[number])
             bank = residuals(
                 slices[1], *((slices[0], slices[2]) if samples.origins[number].neighbours else (None, None))
             )
@@ -177,6 +175,13 @@ def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Read
             middle[copy, number] = slices[1]
         progress("preparing", (number + 1) / n)
     return Ready(samples, banks, middle)
+
+
+def untouched(slice_: npt.NDArray[np.float32], target: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """(j, i) lung of a sample that nothing was done to, where its noise is measured; all of it, where that is too little."""
+    lung = noise_place(slice_)
+    place = lung & (target == INTACT)
+    return place if place.sum() >= FEW_PIXELS else lung
 
 
 def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -174,13 +174,15 @@ class QueueOfAnyHistory(RuleBasedStateMachine):
         self.clock, self.database = Clock(), Database(Path(":memory:"))
         self.jobs = jobs_in(self.database, self.clock, limit=6, most_attempts=99)
         self.known: set[str] = set()
+        self.handed_in = 0
         self.running: Job | None = None
         self.stale: list[Job] = []
         self.done: list[str] = []
 
     @rule(content=st.sampled_from("abcdefgh"))
     def hand_in(self, content: str) -> None:
-        new = scan(content)
+        self.handed_in += 1  # drawn ids would sort, and be drawn from, in another order when a failure is replayed
+        new = NewScan(f"{self.handed_in:04}", content, "a label", 1, 10)
         try:
             job, added = self.jobs.add(new)
         except QueueFull:

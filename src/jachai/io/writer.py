@@ -197,6 +197,8 @@ def _add_image(dataset: Dataset, volume: Volume, geometry: Geometry, header: Dic
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 16
     dataset.HighBit, dataset.PixelRepresentation = 15, 1
+    if volume.provenance.lossy:  # PS3.3 C.7.6.1.1.5: once lossy, always lossy, however it is stored now
+        dataset.LossyImageCompression = "01"
 
 
 def _add_mr(dataset: Dataset) -> None:

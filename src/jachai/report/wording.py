@@ -25,8 +25,13 @@ def next_step(kind: Verdict, words: Catalogue = ENGLISH) -> str:
 
 def look(result: ScanResult) -> Verdict:
     """Whose colours and sign a result wears: "no sign" without a calibration (MRI) never looks like an all-clear."""
-    uncalibrated = result.verdict is Verdict.NO_SIGN and result.p_value is None
-    return Verdict.INCONCLUSIVE if uncalibrated else result.verdict
+    return look_of(result.verdict, result.p_value)
+
+
+def look_of(said: Verdict, p_value: float | None) -> Verdict:
+    """See `look`."""
+    uncalibrated = said is Verdict.NO_SIGN and p_value is None
+    return Verdict.INCONCLUSIVE if uncalibrated else said
 
 
 def headline(result: ScanResult, words: Catalogue = ENGLISH) -> str:

@@ -190,7 +190,7 @@ class Requantised:
         step = record.strength * (volume.provenance.step or _believed_step(volume))
         base = np.float32(AIR_HU if volume.modality is Modality.CT else 0)
         voxels = base + np.rint((volume.voxels - base) / np.float32(step)) * np.float32(step)
-        return _with_step(volume, voxels.astype(np.float32), step, lossy=True)
+        return _with_loss(volume, voxels.astype(np.float32), step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Windowed:
         """See Processing."""
         low, step = _window(volume, record.choice)
         voxels = (_to_bytes(volume.voxels, low, step).astype(np.float32)) * np.float32(step) + np.float32(low)
-        return _with_step(volume, voxels, step, lossy=True)
+        return _with_loss(volume, voxels, step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ class Compressed:
         for k, slice_ in enumerate(volume.voxels):
             stored = np.clip(np.rint((slice_ - low) / step), 0, MAX_STORED[self.codec])
             out[k] = through(self.codec, stored, record.strength) * np.float32(step) + np.float32(low)
-        return _with_step(volume, out, step, lossy=True)
+        return _with_loss(volume, out, step)
 
 
 PROCESSING: dict[str, Processing] = {
@@ -318,5 +318,5 @@ def _believed_step(volume: Volume) -> float:
     return max(float(np.ptp(volume.voxels)), 1e-3) / 4000
 
 
-def _with_step(volume: Volume, voxels: Voxels, step: float, lossy: bool) -> Volume:
-    return replace(volume, voxels=voxels, provenance=replace(volume.provenance, step=step, lossy=lossy))
+def _with_loss(volume: Volume, voxels: Voxels, step: float) -> Volume:
+    return replace(volume, voxels=voxels, provenance=replace(volume.provenance, step=step, lossy=True))

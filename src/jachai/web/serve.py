@@ -46,8 +46,8 @@ def serve(
             for name in samples:
                 studies.sample(name)
             audit.write("start", who="server", address=settings.host)
-            on_ready(_address(settings, listening.getsockname()[1]))
-            _server(settings, studies).run(sockets=[listening])
+            address = _address(settings, listening.getsockname()[1])
+            _Server(_config(settings, studies), lambda: on_ready(address)).run(sockets=[listening])
         finally:
             studies.stop()
 
@@ -94,22 +94,34 @@ def prepare_token(studies: Studies, new: bool, on_token: Callable[[str], None]) 
         on_token(access.new_token())
 
 
-def _server(settings: ServeSettings, studies: Studies) -> uvicorn.Server:
+class _Server(uvicorn.Server):
+    """One that says when it answers. on_listening: called once, when connections are taken."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn.Server."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_listening()
+
+
+def _config(settings: ServeSettings, studies: Studies) -> uvicorn.Config:
     debug = os.environ.get("JACHAI_DEBUG") == "1"
-    return uvicorn.Server(
-        uvicorn.Config(
-            make_app(studies),
-            log_level="debug" if debug else "critical",
-            access_log=debug,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=settings.behind_proxy,
-            ssl_certfile=None if settings.tls_cert is None else str(settings.tls_cert),
-            ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=30,
-            backlog=512,
-        )
+    return uvicorn.Config(
+        make_app(studies),
+        log_level="debug" if debug else "critical",
+        access_log=debug,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=settings.behind_proxy,
+        ssl_certfile=None if settings.tls_cert is None else str(settings.tls_cert),
+        ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=30,
+        backlog=512,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jachai.core.finding import Verdict
+from jachai.report.wording import look_of
 from jachai.service.jobs import Job, State
 
 THRESHOLD = 0.5
@@ -60,6 +62,9 @@ class ScanSummary(BaseModel):
     position: int | None = Field(description="In the queue: 1 is next; null unless queued")
     files: Files
     verdicts: list[str] = Field(description="Of its results, in order")
+    looks: list[str] = Field(
+        description="Whose colours each wears: the verdict, but no-sign without a calibration looks inconclusive"
+    )
     sample: str | None
 
 
@@ -215,6 +220,7 @@ def _common(job: Job) -> dict[str, Any]:
         "position": job.position,
         "files": Files(count=job.files, bytes=job.bytes),
         "verdicts": [str(result["verdict"]) for result in job.results],
+        "looks": [look_of(Verdict(result["verdict"]), result["p_value"]).value for result in job.results],
         "sample": job.sample,
     }
 

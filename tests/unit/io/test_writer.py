@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -114,6 +115,12 @@ def test_dicom_bytes_depend_on_volume_and_seed_only(tmp_path: Path) -> None:
 
     assert written("a", "1") == written("b", "1")
     assert written("c", "2") != written("a2", "1")
+
+
+@pytest.mark.parametrize("lossy", [True, False])
+def test_what_was_lossy_stays_lossy(lossy: bool, tmp_path: Path) -> None:
+    paths = write_dicom(replace(volume(), provenance=replace(volume().provenance, lossy=lossy)), tmp_path / "s", header=HEADER)
+    assert {pydicom.dcmread(path).get("LossyImageCompression") for path in paths} == {"01" if lossy else None}
 
 
 @pytest.mark.parametrize("name", ["v.nii.gz", "v.mha"])

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jachai.cli import run
 from jachai.report.schema import scan_schema
 from jachai.service.intake import Intake, content_on_disk
 from jachai.service.settings import UploadLimits
+from jachai.web.wire import summary
 
 from .conftest import PATIENT, Make, dicom, finished, form, nifti, small_volume
 
@@ -149,6 +151,21 @@ def test_the_history_is_paged_and_searched(make_client: Make, tmp_path: Path) ->
     found = client.get(f"{API}/scans", params={"search": "% odd_"}).json()["items"]
     assert [item["id"] for item in found] == [ids[3], ids[1]]
     assert client.get(f"{API}/scans", params={"search": "_dd"}).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "p_value", "look"),
+    [("no-sign", 0.4, "no-sign"), ("no-sign", None, "inconclusive"), ("tampered", None, "tampered")],
+)
+def test_an_uncalibrated_no_sign_does_not_look_like_one(
+    make_client: Make, verdict: str, p_value: float | None, look: str
+) -> None:
+    client = make_client(idle=True)
+    scan_id = hand_in(client, ("mr.txt", b"text")).json()["id"]
+    jobs = client.studies.jobs  # type: ignore[attr-defined]
+    job = next(job for job in jobs.page(5) if job.id == scan_id)
+    line = summary(replace(job, results=({"verdict": verdict, "p_value": p_value},)))
+    assert (line.verdicts, line.looks) == ([verdict], [look])
 
 
 def test_a_deleted_scan_is_gone(client: TestClient, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ const WORST_FIRST = ["tampered", "unreadable", "inconclusive", "no-sign"];
 /** The state of a scan: while it waits or works that, then the verdict of its gravest result. */
 export function verdictOf(scan) {
   if (scan.state !== "done") return { kind: scan.state === "failed" ? "unreadable" : "working", icon: scan.state === "failed" ? "unreadable" : "working", words: t(`state.${scan.state}`) };
-  const said = scan.verdicts ?? scan.results.map((result) => result.verdict);
-  const worst = WORST_FIRST.find((verdict) => said.includes(verdict)) ?? "unreadable";
-  return { kind: worst, icon: worst, words: t(`verdict.${worst}.short`) };
+  const worst = WORST_FIRST.find((look) => scan.looks.includes(look)) ?? "unreadable";
+  const said = scan.verdicts[scan.looks.indexOf(worst)] ?? worst;
+  return { kind: worst, icon: worst, words: t(`verdict.${said}.short`) };
 }
 
 /** What a scan is called: the user's own name for it, or which sample it is. */

@@ -145,6 +145,7 @@ def scan(
         str | None, typer.Option(metavar="FILE|-", help="JSON lines, one object per volume; - is stdout.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write report.html into this folder.")] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE.pdf", help="Write the report as a PDF to print.")] = None,
     language: Annotated[
         LanguageChoice, typer.Option(help="Of the report: en or bn (Bangla).", case_sensitive=False)
     ] = LanguageChoice.EN,
@@ -175,13 +176,14 @@ def scan(
         asked = None if no_ledger else ledger_for_scan(ledger)
         request = ScanRequest(tuple(paths), model, taken_for, jobs, language=language.value, ledger=asked)
         to_stdout = json == "-"
-        wanted = Wanted(None if json is None or to_stdout else Path(json), heatmap, report)
+        wanted = Wanted(None if json is None or to_stdout else Path(json), heatmap, report, pdf)
         with _progress_bar() as progress:
             on_result = (lambda result: _line(json_line(result))) if to_stdout else (lambda result: None)
             delivered = scan_and_deliver(request, wanted, on_result=on_result, progress=progress)
         if not to_stdout:
             _show_results(delivered.results)
-        _show_files([delivered.report, *(path for _, path in delivered.heatmaps), wanted.json], to_stderr=to_stdout)
+        files = [delivered.report, wanted.pdf, *(path for _, path in delivered.heatmaps), wanted.json]
+        _show_files(files, to_stderr=to_stdout)
         return _status(delivered.results)
 
     return job

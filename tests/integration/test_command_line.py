@@ -105,6 +105,16 @@ def test_table_files_and_next_step_for_a_person(study: Path, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heat.nii.gz", "out.json", "r"]
 
 
+def test_a_pdf_of_all_volumes_and_of_what_could_not_be_read(study: Path, tmp_path: Path) -> None:
+    text, pdf = tmp_path / "note.txt", tmp_path / "out.pdf"
+    text.write_text("no scan")
+    done = jachai("scan", study / "ct.nii.gz", text, "--pdf", pdf, "--language", "bn")
+    assert done.returncode in (1, 3) and f"Written: {pdf}" in done.stdout
+    assert pdf.read_bytes().startswith(b"%PDF-") and pdf.read_bytes().count(b"/Type /Page\n") >= 3
+    refused = jachai("scan", pdf, "--pdf", pdf)
+    assert refused.returncode == 2 and "is also an input" in refused.stderr
+
+
 def test_a_dicom_heat_map_lies_where_the_same_volume_as_nifti_lies(study: Path, tmp_path: Path) -> None:
     jachai("scan", study / "ct", "--heatmap", tmp_path / "heat.nii.gz")
     assert np.allclose(nib.load(tmp_path / "heat.nii.gz").affine, nib.load(study / "ct.nii.gz").affine, atol=1e-3)
@@ -213,7 +223,7 @@ def test_interruption_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_all_of_it_at_once_and_leaves_nothing(study: Path, tmp_path: Path, jobs: str) -> None:
     command = [sys.executable, "-m", "jachai.cli", "scan", *[str(study / "ct")] * 200, "--json", "-", "--jobs", jobs]
-    out = ["--heatmap", str(tmp_path / "h.nii.gz"), "--report", str(tmp_path / "r")]
+    out = ["--heatmap", str(tmp_path / "h.nii.gz"), "--report", str(tmp_path / "r"), "--pdf", str(tmp_path / "r.pdf")]
     with subprocess.Popen(
         [*command, *out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:

@@ -17,6 +17,8 @@ from jachai.core.progress import Progress, silent
 from jachai.report.atomic import replacing
 from jachai.report.catalogue import catalogue
 from jachai.report.html import Chapter, write_chapters
+from jachai.report.pdf import check_available, write_sheets
+from jachai.report.sheets import Sheet
 from jachai.service.use_cases import Outcome, ScanRequest, scan_paths
 
 HEATMAP_ENDING = ".nii.gz"
@@ -26,17 +28,20 @@ NO_CHAPTER = Chapter((), (), Markup(""), ())
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Files to write. json: JSON lines. heatmap: NIfTI; several volumes give NAME-1.nii.gz, NAME-2.nii.gz, … numbered
-    as the results are. report: a folder for `report.html`."""
+    as the results are. report: a folder for `report.html`. pdf: the same to print."""
 
     json: Path | None = None
     heatmap: Path | None = None
     report: Path | None = None
+    pdf: Path | None = None
 
     def check(self, paths: tuple[str, ...]) -> None:
         """Raises UsageError where a target cannot be written or is one of the inputs, before any work is done."""
         if self.heatmap is not None and not self.heatmap.name.lower().endswith(HEATMAP_ENDING):
             raise UsageError(f"The heat map {self.heatmap.name!r} must end in {HEATMAP_ENDING}.")
-        for target in (self.json, self.heatmap):
+        if self.pdf is not None:
+            check_available()
+        for target in (self.json, self.heatmap, self.pdf):
             if target is None:
                 continue
             if not target.parent.is_dir():
@@ -77,7 +82,7 @@ def scan_and_deliver(
     wanted.check(request.paths)
     catalogue(request.language)
     with _scratch(wanted.heatmap) as scratch:
-        request = replace(request, chapters=wanted.report is not None, heatmaps=scratch)
+        request = replace(request, chapters=wanted.report is not None, sheets=wanted.pdf is not None, heatmaps=scratch)
         outcomes: list[Outcome] = []
         for outcome in scan_paths(request, progress):
             outcomes.append(outcome)
@@ -113,11 +118,18 @@ def _write(outcomes: list[Outcome], wanted: Wanted, language: str) -> Delivered:
     if wanted.report is not None:
         chapters = [(outcome.result, outcome.chapter or NO_CHAPTER) for outcome in outcomes]
         report = write_chapters(chapters, wanted.report, language)
+    if wanted.pdf is not None:
+        write_sheets([_sheet(outcome) for outcome in outcomes], wanted.pdf, language)
     heatmaps = _place_heatmaps(outcomes, wanted.heatmap) if wanted.heatmap else ()
     if wanted.json is not None:
         with replacing(wanted.json) as part:
             part.write_text("".join(json_line(o.result) + "\n" for o in outcomes), encoding="ascii")
     return Delivered(tuple(o.result for o in outcomes), report, heatmaps)
+
+
+def _sheet(outcome: Outcome) -> Sheet:
+    """With the result as it is now, which the ledger may have added to; bare where nothing could be read."""
+    return replace(outcome.sheet or Sheet(outcome.result, (), (), ()), result=outcome.result)
 
 
 def _place_heatmaps(outcomes: list[Outcome], target: Path) -> tuple[tuple[int, Path], ...]:

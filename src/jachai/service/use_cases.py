@@ -23,6 +23,7 @@ from jachai.io.files import Refusal, read
 from jachai.io.writer import write_map_nifti
 from jachai.report.catalogue import DEFAULT
 from jachai.report.html import Chapter, chapter
+from jachai.report.sheets import Sheet, sheet
 from jachai.scan.scanner import examine
 from jachai.service.ledger_scan import logged, with_answers
 from jachai.service.memory import peak_mb
@@ -34,7 +35,7 @@ class ScanRequest:
 
     paths: as the user gave them; each is examined on its own. model: a name of the table of detectors, None for the
     default. modality: what pictures and files that do not say are taken for. jobs: worker processes (1: this one).
-    chapters: make the report's chapter of each volume, in `language`. heatmaps: an existing folder for the heat maps, None
+    chapters, sheets: make the chapter of the report, or the sheet of the PDF, of each volume, in `language`. heatmaps: an existing folder for the heat maps, None
     for none. ledger: the folder of a ledger that is asked about each series and logs each result, None for none.
     """
 
@@ -43,6 +44,7 @@ class ScanRequest:
     modality: Modality | None = None
     jobs: int = 1
     chapters: bool = False
+    sheets: bool = False
     language: str = DEFAULT
     heatmaps: Path | None = None
     ledger: Path | None = None
@@ -54,6 +56,7 @@ class Outcome:
 
     result: ScanResult
     chapter: Chapter | None = None
+    sheet: Sheet | None = None
     heatmap: Path | None = None
 
 
@@ -109,9 +112,11 @@ def _outcomes_of(path: str, detector: Detector, request: ScanRequest, progress: 
 
 def _outcome(path: str, examination: Examination, request: ScanRequest, seconds: float) -> Outcome:
     result = replace(examination.result, input=path, seconds=seconds, peak_mb=peak_mb())
+    examination = replace(examination, result=result)
     return Outcome(
         result,
-        chapter(replace(examination, result=result), request.language) if request.chapters else None,
+        chapter(examination, request.language) if request.chapters else None,
+        sheet(examination, request.language) if request.sheets else None,
         _heatmap_file(examination, request.heatmaps) if request.heatmaps else None,
     )
 

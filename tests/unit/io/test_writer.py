@@ -119,7 +119,9 @@ def test_dicom_bytes_depend_on_volume_and_seed_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lossy", [True, False])
 def test_what_was_lossy_stays_lossy(lossy: bool, tmp_path: Path) -> None:
-    paths = write_dicom(replace(volume(), provenance=replace(volume().provenance, lossy=lossy)), tmp_path / "s", header=HEADER)
+    paths = write_dicom(
+        replace(volume(), provenance=replace(volume().provenance, lossy=lossy)), tmp_path / "s", header=HEADER
+    )
     assert {pydicom.dcmread(path).get("LossyImageCompression") for path in paths} == {"01" if lossy else None}
 
 

@@ -62,6 +62,26 @@ def test_it_finds_the_place_and_its_kind(engine, slices: int) -> None:
     assert found.reference.basis == ("slice" if slices == 1 else "volume")
 
 
+def test_a_single_slice_is_asked_in_four_views_that_are_put_back(engine) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def network(x: np.ndarray) -> np.ndarray:
+        asked.append(x.shape[1:])
+        return noisy_corners(x)
+
+    x = np.random.default_rng(0).standard_normal((7, 30, 45)).astype(np.float32)
+    said = dense.averaged(network, x, dense.VIEWS)
+    assert asked == [(32, 48), (32, 48), (48, 32), (48, 32)]
+    once = noisy_corners(np.pad(x, ((0, 0), (0, 2), (0, 3)), mode="edge"))
+    assert np.allclose(said, once, atol=1e-5), "each cell's answer is back at its cell"
+    asked.clear()
+    dense.search(network, synthetic_chest(1), searched(synthetic_chest(1)))
+    assert len(asked) == 4
+    asked.clear()
+    dense.search(network, synthetic_chest(3), searched(synthetic_chest(3)))
+    assert len(asked) == 3
+
+
 def test_an_intact_scan_lies_below_the_threshold(engine) -> None:
     volume = synthetic_chest(1)
     assert find(volume, engine.examine(volume))[0].score < 0.5

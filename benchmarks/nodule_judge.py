@@ -35,7 +35,7 @@ from jachai.tamper.attack import Effect, spacing_of
 from jachai.training.models import trainer
 from jachai.training.region_data import RegionExample, region_data
 from jachai.training.search_runs import PARTS, part_of
-from jachai.training.search_sets import hosts_of, thick_enough
+from jachai.training.search_sets import hosts_of, slab, thick_enough
 from jachai.training.simulated_regions import simulated_regions
 from jachai.training.simulation import noisier
 from jachai.training.trainer import TrainSettings
@@ -113,19 +113,16 @@ def injected(
             k, j, i = record.target_kji
             reach = int(np.ceil(SLAB_MM / spacing[0]))
             low, high = max(0, k - reach), min(scan.shape[0], k + reach + 1)
-            _, rows, columns = scan.shape
-            assert forged.geometry is not None
-            geometry = forged.geometry.cropped(((low, high), (0, rows), (0, columns)))
-            slab = Volume(forged.voxels[low:high], forged.modality, geometry, forged.provenance)
+            part = slab(forged, low, high)
             middle = (float(k - low), float(j), float(i))
             near = [
                 (like, blob.centre_kji)
-                for blob, like in ranked_blobs(slab, ranker)
+                for blob, like in ranked_blobs(part, ranker)
                 if np.linalg.norm((np.array(blob.centre_kji) - middle) * spacing) <= NEAR_MM
             ]
             likeness, place = max(near, default=(0.0, middle))
             at = tuple(float(c) for c in place)
-            yield name, float(altered(model.classify(slab, [at]))[0]), likeness  # type: ignore[list-item]
+            yield name, float(altered(model.classify(part, [at]))[0]), likeness  # type: ignore[list-item]
 
 
 def share(rows: Sequence[Row], key: str) -> str:

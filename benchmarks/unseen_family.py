@@ -36,7 +36,7 @@ from jachai.training.dense import Dense, fit
 from jachai.training.dense_trainer import DenseLearner, network_of
 from jachai.training.search_data import Origin
 from jachai.training.search_runs import Run, part_of
-from jachai.training.search_sets import hosts_of, thick_enough
+from jachai.training.search_sets import hosts_of, slab, thick_enough
 from jachai.training.simulation import Plan, attacks_without, trained_painters
 
 SEED = 1009
@@ -71,12 +71,9 @@ def highest(net: Dense, volume: Volume, slices: slice) -> float:
     """The largest logit in some slices of a scan, which is searched with what lies round them."""
     margin = int(np.ceil(MARGIN_MM / spacing_of(volume)[0]))
     low, high = max(0, slices.start - margin), min(volume.shape[0], slices.stop + margin)
-    _, rows, columns = volume.shape
-    assert volume.geometry is not None
-    geometry = volume.geometry.cropped(((low, high), (0, rows), (0, columns)))
-    slab = Volume(volume.voxels[low:high], volume.modality, geometry, volume.provenance)
-    where = searched(slab)
-    found = dense.search(network_of(net), slab, where)[0]
+    part = slab(volume, low, high)
+    where = searched(part)
+    found = dense.search(network_of(net), part, where)[0]
     found = np.where(where, found, -np.inf)[slices.start - low : slices.stop - low]
     return float(found.max(initial=-np.inf))
 

@@ -237,9 +237,14 @@ def hard_samples(
 
 def single_slice(volume: Volume, k: int) -> Volume:
     """Slice k alone, where it lies."""
+    return slab(volume, k, k + 1)
+
+
+def slab(volume: Volume, low: int, high: int) -> Volume:
+    """Slices low to high (exclusive), where they lie."""
     rows, columns = volume.shape[1:]
-    geometry = None if volume.geometry is None else volume.geometry.cropped(((k, k + 1), (0, rows), (0, columns)))
-    return Volume(volume.voxels[k : k + 1], volume.modality, geometry, volume.provenance)
+    geometry = None if volume.geometry is None else volume.geometry.cropped(((low, high), (0, rows), (0, columns)))
+    return Volume(volume.voxels[low:high], volume.modality, geometry, volume.provenance)
 
 
 def intact_samples(

@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 Row = dict[str, Any]
+THRESHOLD = 0.5
 
 
 def yardstick(data: Path) -> ModuleType:
@@ -73,6 +74,27 @@ def show(title: str, figures: dict[str, Any]) -> None:
             print(f"| {name} | {value[0]:.2f} | {value[1]:.2f}–{value[2]:.2f} |")
 
 
+def alarms(tampered: list[Row], clean: list[Row]) -> str:
+    """What is called tampered at the engine's own threshold."""
+    sides = [
+        ("removed", [r for r in tampered if r["type"] == "FB"]),
+        ("injected", [r for r in tampered if r["type"] == "FM"]),
+    ]
+    told = [(name, rows) for name, rows in (*sides, ("intact", clean)) if rows]
+    return ", ".join(f"{sum((r['score'] or 0) > THRESHOLD for r in rows)} of {len(rows)} {name}" for name, rows in told)
+
+
+def never_seen(run: Path, basis: str) -> str:
+    """Intact patients whose highest place, by the network trained without them, lies above the threshold that the other parts set."""
+    above = count = 0
+    for part in range(PARTS):
+        scores = json.loads((run / f"part-{part}" / "scores.json").read_text())[basis]
+        card = json.loads((run / f"part-{part}" / "bundle" / "card.json").read_text())
+        above += sum(score > card["calibration"][basis]["threshold"] for score in scores.values())
+        count += len(scores)
+    return f"{above} of {count} patients"
+
+
 def main() -> None:
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,6 +110,8 @@ def main() -> None:
         ):
             models = [(f"{n}/{PARTS}", f"{options.folds}/part-{n}/bundle{ending}") for n in range(PARTS)]
             measure(options, models, f"{title}, five folds")
+        seen = [f"{basis} {never_seen(options.folds, basis)}" for basis in ("volume", "slice")]
+        print(f"\nAlarms on intact patients that the network never saw: {', '.join(seen)}.")
     else:
         measure(options, [(None, options.model)], options.model)
 
@@ -116,6 +140,7 @@ def measure(options: argparse.Namespace, models: list[tuple[str | None, str]], t
     everywhere = with_all_labels(module, options.data, kept)
     show(f"{title}: labels of the slice (the yardstick)", module.figures(tampered, clean))
     show(f"{title}: all labels of the scan", module.figures(everywhere, clean))
+    print(f"\nCalled tampered at its own threshold: {alarms(tampered, clean)}.")
     for part in (0, 1) if len(models) == 1 else ():
         half = [row for row in everywhere if module.part(row["scan"], 2) == part]
         role = "choices were made here" if part == 0 else "in sight while designing, not chosen on"

@@ -6,7 +6,7 @@ RUN is the folder of a dense training (`jachai train dense --out RUN`), whose pr
 network is trained without it and without the patients of `--part` (of 5, by SHA-256 of the name); then attacks of that family are
 simulated on the whole intact series of those patients, with a seed that no training used. For comparison the same attacks
 are shown to a network that saw every family, but not these patients. For `ctgan`, the really tampered slices are left out as well.
-The score of a scan is the largest value of its map. Painters are those of the user's shelf, as in training: they belong to
+The score of a scan is the largest value of its map: of the changed slices as they are now, and of the scan as it was. Painters are those of the user's shelf, as in training: they belong to
 `ctgan`. Intervals: bootstrap by patient; with four patients they say little.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/calibrate_selfreference.py [--data ../shared/data] [--write]
 
 For CT: single slices (every sixth of each series) and whole series, apart, each with every patient's most suspicious
-place. For MR: the same on the few studies there are, marked as uncalibrated. Uses intact scans only; tampered slices play
+place, and the surest repeat of tissue in it. For MR: the same on the few studies there are, marked as uncalibrated. Uses intact scans only; tampered slices play
 no part. With --write the file in the package is replaced.
 """
 
@@ -20,7 +20,8 @@ import numpy as np
 import pydicom
 
 from jachai.core.volume import Volume
-from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN
+from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, REPEAT_LEAST, REPEAT_MARGIN
+from jachai.forensics import repeats
 from jachai.forensics.domain import STACK, limits_of
 from jachai.forensics.selfreference import Evidence, measure
 from jachai.io.files import Refusal, read
@@ -58,6 +59,19 @@ def volumes(path: Path) -> Iterator[Volume]:
 
 def peaks(evidence: Evidence) -> Peaks:
     return {d.cue.name: float(np.nanmax(d.z)) for d in evidence.deviations if np.isfinite(d.z).any()}
+
+
+def surest_repeat(volume: Volume) -> float:
+    return max((one.z for one in repeats.find(volume, repeats.measured(volume))), default=0.0)
+
+
+def alarming_repeats(highest: dict[str, float]) -> list[str]:
+    """Patients whose surest repeat would have alarmed, had the calibration never seen them."""
+    return [
+        f"{patient} ({z:.1f})"
+        for patient, z in highest.items()
+        if z > max(REPEAT_LEAST, REPEAT_MARGIN * max(other for who, other in highest.items() if who != patient))
+    ]
 
 
 def calibrate(rows: list[tuple[str, Peaks]]) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
@@ -103,11 +117,13 @@ def main() -> None:
     for modality in ("CT", "MR"):
         for basis in ("slice", "volume"):
             rows = []
+            highest: dict[str, float] = defaultdict(float)
             for patient, path in units(options.data, modality, basis, manifest):
                 for volume in volumes(path):
                     evidence = measure(volume)
                     if not limits_of(volume, evidence):
                         rows.append((patient, peaks(evidence)))
+                        highest[patient] = max(highest[patient], surest_repeat(volume))
             if len({patient for patient, _ in rows}) < 2:
                 print(f"{modality} {basis}: fewer than two patients, kept as it was")
                 bases += [entry for entry in shipped if (entry["modality"], entry["basis"]) == (modality, basis)]
@@ -118,15 +134,16 @@ def main() -> None:
             print(
                 f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"
             )
+            print(f"  repeats: z up to {max(highest.values()):.1f}; left out, would alarm: {alarming_repeats(highest)}")
+            order = sorted(patients, key=lambda patient: patients[patient])
             bases.append(
                 {
                     "modality": modality,
                     "basis": basis,
                     "calibrated": modality == "CT",
                     "scales": {name: [round(low, 4), round(high, 4)] for name, (low, high) in sorted(scales.items())},
-                    "patients": {
-                        f"patient-{n + 1}": round(score, 4) for n, score in enumerate(sorted(patients.values()))
-                    },
+                    "patients": {f"patient-{n}": round(patients[who], 4) for n, who in enumerate(order, 1)},
+                    "repeats": {f"patient-{n}": round(highest[who], 2) for n, who in enumerate(order, 1)},
                 }
             )
     if options.write:

@@ -172,7 +172,7 @@ def calibration_rows() -> str:
 
 
 def examples(folder: Path) -> None:
-    """What `jachai scan --json -` prints for the four cases, candidates cut to the first, and the MR table."""
+    """What `jachai scan --json -` prints for the four cases, candidates and nodules cut to the first, and the MR table."""
     intact = brain(BRAIN)
     write_mr(intact, folder / "brain", "")
     for name, seed in (("brain-tampered", FOUND_SEED), ("brain-missed", MISSED_SEED)):
@@ -186,6 +186,7 @@ def examples(folder: Path) -> None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         result = json.loads(done.stdout)
         result["candidates"] = result["candidates"][:1]
+        result["nodules"] = result["nodules"] and result["nodules"][:1]
         (EXAMPLES / f"{name}.json").write_text(pretty(result), encoding="utf-8")
     (EXAMPLES / "calibration.md").write_text(calibration_rows(), encoding="utf-8")
     (EXAMPLES / "mr-attacks.md").write_text(mr_table(), encoding="utf-8")

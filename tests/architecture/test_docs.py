@@ -16,8 +16,9 @@ import typer.main
 from jsonschema import Draft202012Validator
 
 from jachai.cli import app
-from jachai.detectors import ARCHITECTURES, DETECTORS
+from jachai.detectors import ARCHITECTURES, DETECTORS, load
 from jachai.detectors.selfreference import load as load_selfreference
+from jachai.forensics import repeats
 from jachai.forensics.selfreference import CT_CUES, MR_CUES
 from jachai.io.formats import FILE_FORMATS
 from jachai.phantom import KERNELS
@@ -60,7 +61,9 @@ def test_every_detector_has_a_page(name: str) -> None:
 
 
 def test_every_cue_has_a_row() -> None:
-    assert {cue.name for cue in CT_CUES + MR_CUES} <= first_cells(text("reference", "detectors", "selfreference.md"))
+    assert {repeats.CUE, *(cue.name for cue in CT_CUES + MR_CUES)} <= first_cells(
+        text("reference", "detectors", "selfreference.md")
+    )
 
 
 def test_the_calibration_that_ships_is_the_one_in_the_docs() -> None:
@@ -146,7 +149,8 @@ def test_examples_fit_the_schema_and_the_engine(path: Path) -> None:
     example = json.loads(path.read_text(encoding="utf-8"))
     Draft202012Validator(scan_schema()).validate(example)
     assert example["verdict"] == ("tampered" if path.stem.endswith("yes") else "no-sign")
-    assert example["model"]["sha256"] == load_selfreference().identity.sha256, "run docs/figures.py"
+    engine = load_selfreference() if example["modality"] == "MR" else load()
+    assert example["model"]["sha256"] == engine.identity.sha256, "run docs/figures.py"
 
 
 @pytest.mark.parametrize("name", ["no", "yes"])

@@ -43,7 +43,8 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A suspicious place. center_kji and box_kji (half open) in voxels; center_mm (x, y, z) LPS, None for pictures."""
+    """A suspicious place. center_kji and box_kji (half open) in voxels; center_mm (x, y, z) LPS, None for pictures.
+    same_as_kji: centre of the place where the same tissue stands a second time, None where none was found."""
 
     kind: Kind
     score: float
@@ -53,6 +54,7 @@ class Finding:
     diameter_mm: float | None
     source_file: str | None
     cues: tuple[Cue, ...]
+    same_as_kji: tuple[float, float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this place."""
@@ -65,6 +67,7 @@ class Finding:
             "diameter_mm": _rounded(self.diameter_mm, 1),
             "source_file": self.source_file,
             "cues": [{"name": cue.name, "z": _rounded(cue.z, 2)} for cue in self.cues],
+            "same_as_kji": None if self.same_as_kji is None else [_rounded(c, 2) for c in self.same_as_kji],
         }
 
 

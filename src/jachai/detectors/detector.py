@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jachai.core.finding import Kind, ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
+from jachai.forensics.repeats import Repeat
 
 Map = npt.NDArray[np.float32]
 
@@ -53,7 +54,8 @@ class TamperMap:
     empty where a network decides and the cues only explain.
     limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
     injected: probability that a place, if altered, was injected rather than removed; None: the cues tell the kind.
-    spoke: which engine of several this is from; None: the detector itself.
+    spoke: which engine of several this is from; None: the detector itself. repeats: tissue that stands in the scan twice,
+    beyond what intact scans show.
     """
 
     evidence: Map
@@ -65,6 +67,7 @@ class TamperMap:
     limits: tuple[str, ...] = ()
     injected: Map | None = None
     spoke: ModelIdentity | None = None
+    repeats: tuple[Repeat, ...] = ()
 
 
 class Detector(Protocol):

@@ -13,10 +13,11 @@ import numpy as np
 
 from jachai import __version__
 from jachai.core.errors import ModelError
-from jachai.core.finding import ModelIdentity
+from jachai.core.finding import Kind, ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
 from jachai.detectors.detector import Map, Reference, TamperMap
+from jachai.forensics import repeats
 from jachai.forensics.domain import basis_of, limits_of
 from jachai.forensics.selfreference import CT_CUES, MR_CUES, Evidence, measure
 
@@ -26,14 +27,20 @@ MARGIN = {"slice": 1.1, "volume": 1.6}
 """The threshold lies this factor above the most suspicious intact patient: so far that, of all CT patients left out of the
 calibration in turn, at most one would have alarmed (`benchmarks/calibrate_selfreference.py`)."""
 
+REPEAT_MARGIN, REPEAT_LEAST = 1.8, 5.0
+"""The same for the z of a repeat (`forensics.repeats`), whose threshold is never below REPEAT_LEAST: the intact scans at hand have next to
+none, and phantoms, which are their own mirror image, stay below it. Below its threshold a repeat is no evidence at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Calibration of one modality and basis. scales: cue → (median, 95th percentile) of intact maxima of its z."""
+    """Calibration of one modality and basis. scales: cue → (median, 95th percentile) of intact maxima of its z. repeats: the
+    threshold of the z of a repeat."""
 
     reference: Reference
     scales: Mapping[str, tuple[float, float]]
     threshold: float
+    repeats: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +55,25 @@ class SelfReference:
         basis = self.bases[basis_of(volume)]
         evidence = measure(volume, progress)
         shares = cue_evidence(evidence, basis.scales)
-        together = combine(shares) / np.float32(basis.threshold)
+        shares = {name: np.asarray(share / basis.threshold, np.float32) for name, share in shares.items()}
+        cues = {d.cue.name: d.z for d in evidence.deviations if d.cue.name in shares}
+        kinds = {d.cue.name: d.cue.kind for d in evidence.deviations if d.cue.name in shares}
+        where = repeats.measured(volume)
+        found = tuple(one for one in repeats.find(volume, where) if one.z > basis.repeats)
+        if found:
+            cues[repeats.CUE] = repeats.as_map(found, where)
+            share = cues[repeats.CUE] / np.float32(basis.repeats)
+            shares[repeats.CUE] = np.where(share > 0, share, np.float32(np.nan))
+            kinds[repeats.CUE] = Kind.ALTERED
         return TamperMap(
-            evidence=np.asarray(together, dtype=np.float32),
+            evidence=combine(shares),
             stride=evidence.stride,
-            cues={d.cue.name: d.z for d in evidence.deviations if d.cue.name in shares},
-            cue_evidence={name: np.asarray(share / basis.threshold, np.float32) for name, share in shares.items()},
-            kinds={d.cue.name: d.cue.kind for d in evidence.deviations if d.cue.name in shares},
+            cues=cues,
+            cue_evidence=shares,
+            kinds=kinds,
             reference=basis.reference,
             limits=limits_of(volume, evidence),
+            repeats=found,
         )
 
 
@@ -98,4 +115,5 @@ def _basis(entry: dict[str, Any]) -> Basis:
     scores = tuple(sorted(float(score) for score in entry["patients"].values()))
     threshold = MARGIN[entry["basis"]] * scores[-1]
     reference = Reference(entry["basis"], tuple(score / threshold for score in scores), bool(entry["calibrated"]))
-    return Basis(reference, scales, threshold)
+    highest = max(float(z) for z in entry["repeats"].values())
+    return Basis(reference, scales, threshold, max(REPEAT_LEAST, REPEAT_MARGIN * highest))

@@ -45,10 +45,12 @@ def on_fine_grid(mask: Mask, shape_kji: tuple[int, int, int], cell: int = COARSE
     return np.asarray(fine[:, : shape_kji[1], : shape_kji[2]])
 
 
-def coarse_body(volume: Volume) -> Mask:
-    """Body on the coarse grid: CT above BODY_HU, MR and pictures above an Otsu threshold; holes filled per slice."""
+def coarse_body(volume: Volume, *, dark: bool = False) -> Mask:
+    """Body on the coarse grid, holes filled per slice: CT above BODY_HU; MR and pictures above an Otsu threshold, which takes
+    dark fat for air, or, with `dark`, above `foreground`."""
     coarse = coarse_mean(volume.voxels)
-    bright = coarse > (BODY_HU if volume.modality is Modality.CT else otsu(coarse))
+    limit = foreground if dark else otsu
+    bright = coarse > (BODY_HU if volume.modality is Modality.CT else limit(coarse))
     bright = ndimage.binary_opening(bright, IN_PLANE)
     labels, count = ndimage.label(bright, IN_PLANE)
     if not count:
@@ -85,6 +87,18 @@ def body_mask(volume: Volume) -> Mask:
 def lung_mask(volume: Volume) -> Mask:
     """(k, j, i) lungs with their inner vessels, from `coarse_lung`."""
     return on_fine_grid(coarse_lung(volume), volume.shape)
+
+
+def foreground(coarse: Voxels) -> float:
+    """What tells tissue from air in MR and pictures, by the coarse cells of a volume.
+
+    Where the frame of the slices is dark, the geometric mean of Otsu's threshold and of what hardly any cell of the frame
+    exceeds: its lower quartile plus 8 times the distance to its lowest twentieth.
+    """
+    frame = np.concatenate([coarse[:, [0, -1]].ravel(), coarse[:, :, [0, -1]].ravel()])
+    lowest, quarter = np.percentile(frame, (5, 25))
+    between, empty = otsu(coarse), float(quarter + 8 * (quarter - lowest))
+    return float(np.sqrt(between * empty)) if 0 < empty < between else between
 
 
 def otsu(values: npt.NDArray[np.float32], bins: int = 256) -> float:

@@ -274,7 +274,9 @@ class _Pages:
         parts = [wording.place(finding, slices, self.words)]
         if finding.diameter_mm is not None:
             parts.append(self.say("findings.size", mm=self.words.number(finding.diameter_mm)))
-        return "; ".join([*parts, self.say("findings.score", score=float(finding.score))])
+        parts.append(self.say("findings.score", score=float(finding.score)))
+        twin = wording.twin(finding, self.words)
+        return "; ".join(parts if twin is None else [*parts, twin])
 
     def place(self, one: Sheet, place: PrintedPlace, title: str, *, across: bool) -> None:
         """One place: words, pictures two in a row for each plane, its cues."""

@@ -87,6 +87,14 @@ def place(finding: Finding | Nodule, n_slices: int, words: Catalogue = ENGLISH) 
     return where + " " + words.say("report.place.mm", x=x, y=y, z=z)
 
 
+def twin(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
+    """Where the same tissue stands a second time; None where it was not found to."""
+    if finding.same_as_kji is None:
+        return None
+    k, j, i = finding.same_as_kji
+    return words.say("findings.twin", slice=round(k) + 1, row=round(j) + 1, column=round(i) + 1)
+
+
 def where(findings: Sequence[Finding], words: Catalogue = ENGLISH) -> str:
     """The places of a result for a table: the first, and how many more."""
     if not findings:

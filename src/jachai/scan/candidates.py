@@ -119,7 +119,19 @@ def _finding(volume: Volume, found: TamperMap, peak: Peak) -> Finding:
         diameter_mm=diameter,
         source_file=None if file is None else str(file),
         cues=_cues(found, peak),
+        same_as_kji=_twin(found, peak),
     )
+
+
+def _twin(found: TamperMap, peak: Peak) -> tuple[float, float, float] | None:
+    """The centre of the place that holds the same tissue as a peak; None where there is none."""
+    for one in found.repeats:
+        for here, there in ((one.here, one.there), (one.there, one.here)):
+            cells = here // np.array([1, found.stride, found.stride])
+            if (np.abs(cells - np.array(peak.index)).max(axis=1) <= 1).any():
+                k, j, i = there.mean(axis=0)
+                return float(k), float(j), float(i)
+    return None
 
 
 def _strongest(values: Map, peak: Peak) -> float:

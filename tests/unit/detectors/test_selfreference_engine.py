@@ -5,14 +5,16 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from tests.unit.forensics.test_repeats import copied
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 from jachai.core.errors import ModelError, UsageError
-from jachai.core.finding import Verdict
+from jachai.core.finding import Kind, Verdict
 from jachai.core.geometry import Geometry
 from jachai.core.volume import Modality, Volume
 from jachai.detectors import DETECTORS, load
 from jachai.detectors import selfreference as engine
+from jachai.forensics import repeats
 from jachai.scan.scanner import examine
 
 
@@ -29,6 +31,20 @@ def test_an_altered_slice_is_found_at_its_place_and_the_intact_one_is_not() -> N
     assert result.findings[0].center_kji[1:] == pytest.approx(LUNG_PLACE, abs=14)
     assert result.p_value == pytest.approx(result.calibration.p_floor)
     assert result.score > 0.5
+
+
+def test_tissue_that_stands_in_the_scan_twice_is_found_at_both_places_each_naming_the_other() -> None:
+    result = examine(copied(synthetic_chest(10)), load("selfreference")).result
+    assert result.verdict is Verdict.TAMPERED and len(result.findings) == 2
+    for one, other in (result.findings, result.findings[::-1]):
+        assert one.cues[0].name == repeats.CUE and one.kind is Kind.ALTERED
+        assert one.same_as_kji == pytest.approx(other.center_kji, abs=6)
+        assert one.to_json()["same_as_kji"] == pytest.approx(one.same_as_kji, abs=0.01)
+
+
+def test_agreement_as_of_intact_scans_is_no_evidence() -> None:
+    found = load("selfreference").examine(synthetic_chest(10))
+    assert found.repeats == () and repeats.CUE not in found.cues
 
 
 def with_spacing(volume: Volume, pixel: float, step: float = 2.0) -> Volume:

@@ -1,5 +1,7 @@
 """Candidates: apart, ranked, in the right place; the verdict never says 'no sign' without an examination."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,7 @@ from tests.unit.synthetic_chest import synthetic_chest
 
 from jachai.core.finding import Kind, Verdict
 from jachai.detectors.detector import Reference, TamperMap
+from jachai.forensics.repeats import Repeat
 from jachai.scan import candidates, verdict
 
 REFERENCE = Reference("volume", (0.1, 0.3, 0.9), True)
@@ -33,6 +36,15 @@ def test_two_bumps_are_two_candidates_in_order_with_box_and_millimetres() -> Non
     for (low, high), middle in zip(first.box_kji, first.center_kji, strict=True):
         assert low <= middle < high
     assert 10 < first.diameter_mm < 50 and first.kind is Kind.REMOVED and first.cues[0].name == "a"
+
+
+def test_a_place_in_a_repeat_names_the_other_place_and_one_elsewhere_names_none() -> None:
+    volume = synthetic_chest(9, side=128)
+    evidence = bump((9, 32, 32), (4, 10, 8), 2.0) + bump((9, 32, 32), (4, 22, 24), 3.0) - 0.3
+    here = np.array([[4, 22 * 4, 24 * 4]])
+    found = replace(tamper_map(evidence), repeats=(Repeat(here, here - [1, 60, 70], 9.0),))
+    first, second = candidates.find(volume, found)[:2]
+    assert first.same_as_kji == (3.0, 28.0, 26.0) and second.same_as_kji is None
 
 
 @given(st.integers(0, 10_000))

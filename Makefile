@@ -35,12 +35,13 @@ train-env: $(VENV)/.train  ## add the training extra (torch)
 
 MODEL_DATA ?= ../shared/data
 MODEL_OUT ?= model-out
-model: $(VENV)/.train  ## train the default search network anew: painters, simulation, training, calibration, export (resumable)
+model: $(VENV)/.train  ## train what ships anew (the search network, the judge of nodules): painters, simulation, training, calibration, export (resumable)
 	$(BIN)/jachai dataset index $(MODEL_DATA) --out $(MODEL_OUT)/manifest.jsonl
 	for task in removal injection; do JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai painter train unet-gan --task $$task \
 	  --data $(MODEL_DATA)/ct --out $(MODEL_OUT)/home/painters/gan-$$task --steps 1100 --resume || exit 1; done
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train dense --data $(MODEL_OUT)/manifest.jsonl --out $(MODEL_OUT)/dense --resume
-	@echo "The model is in $(MODEL_OUT)/dense/bundle. To ship it: copy it to src/jachai/detectors/bundles/dense."
+	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train boosting --data $(MODEL_OUT)/manifest.jsonl --simulate 60 --name nodules --out $(MODEL_OUT)/nodules --resume
+	@echo "The models are in $(MODEL_OUT)/dense/bundle and nodules/bundle. To ship them: copy them to src/jachai/detectors/bundles."
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -74,7 +74,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Nodule:
     """A place that looks like a nodule. likeness: 0…1, against a vessel. altered: probability that it is not real, None
-    where no region model is at hand to judge it. Never a diagnosis."""
+    where it was not judged. Never a diagnosis."""
 
     center_kji: tuple[float, float, float]
     center_mm: tuple[float, float, float] | None

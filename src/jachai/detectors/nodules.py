@@ -19,11 +19,12 @@ from jachai.core.errors import ModelError, UsageError
 from jachai.core.finding import Nodule
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Volume
+from jachai.detectors.bundle import REINSTALL
 from jachai.detectors.region import RegionModel, altered, load_region
 from jachai.forensics.blobs import BLOB_APART_MM, Blob, blobs_in
 
 JUDGE = "nodules"
-"""The region model of this name judges them: a shipped one, or the user's own (`jachai train … --name nodules`)."""
+"""The region model of this name judges them: the one that ships, or the user's own (`jachai train … --name nodules`)."""
 RANKER_FILE = "nodules.ranker.json"
 """In this package. Written by `benchmarks/train_nodule_ranker.py`."""
 MOST = 10
@@ -70,12 +71,12 @@ def load_ranker() -> Ranker:
         raise ModelError("The ranker of nodules cannot be read.", "Install Jachai again.") from error
 
 
-def judge() -> RegionModel | None:
-    """The region model that judges nodules; None where there is none. Raises ModelError where it is damaged."""
+def judge() -> RegionModel:
+    """The region model that judges nodules. Raises ModelError where it is missing or damaged."""
     try:
         return load_region(JUDGE)
-    except UsageError:
-        return None
+    except UsageError as error:
+        raise ModelError(f"The region model {JUDGE!r}, which judges nodules, is missing.", REINSTALL) from error
 
 
 def examined_nodules(

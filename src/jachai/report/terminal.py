@@ -71,7 +71,7 @@ def explanations(results: Sequence[ScanResult]) -> list[Text]:
 def _nodules_line(name: str, nodules: Sequence[Nodule]) -> Text:
     """How many places look like a nodule, and how probable it is that the least credible one is not real."""
     judged = [nodule.altered for nodule in nodules if nodule.altered is not None]
-    highest = f"highest probability of being altered {max(judged):.2f}" if judged else "not judged: no model 'nodules'"
+    highest = f"highest probability of being altered {max(judged):.2f}" if judged else "not judged"
     return Text(f"{printable(name)}: {len(nodules)} place(s) look like a nodule; {highest}. See --json or --report.")
 
 

@@ -43,7 +43,8 @@ SIMULATED = "simulated"
 class RegionExample:
     """One place with its class. entry: the image it lies in; held: that image, where it was made in memory.
 
-    patient: what splits keep together. extra: a place that was drawn, not labelled by anybody.
+    patient: what splits keep together. extra: a place that was drawn, not labelled by anybody. host: collection of the scan that an
+    attack was simulated on; empty where none was.
     """
 
     place_kji: tuple[float, float, float]
@@ -54,6 +55,12 @@ class RegionExample:
     entry: Entry | None = None
     held: Volume | None = field(default=None, repr=False)
     extra: bool = False
+    host: str = ""
+
+    @property
+    def collection(self) -> str:
+        """Where the image is from."""
+        return self.host if self.simulated else self.source
 
     @property
     def image(self) -> str:

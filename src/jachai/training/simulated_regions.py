@@ -7,6 +7,7 @@ a figure of a region model counts labelled places only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def simulated_regions(
     """
     hosts = [host for host in hosts_of(entries) if thick_enough(host.read())]
     plan = Plan(attacks_without(frozenset()), trained_painters(), count, seed)
-    return tuple(_examples(simulated(hosts, plan, folder, progress)))
+    sources = {host.name: entry.source for entry in entries for host in hosts_of([entry])}
+    return tuple(replace(one, host=sources[one.scan]) for one in _examples(simulated(hosts, plan, folder, progress)))
 
 
 def _examples(samples: Samples) -> Iterator[RegionExample]:

@@ -246,7 +246,7 @@ def region_card(
     **more: Any,
 ) -> Card:
     """The card of a region model: what all of them say."""
-    sources = sorted({example.source for example in examples if not example.simulated})
+    sources = sorted({example.collection for example in examples})
     made = sum(example.simulated and example.altered for example in examples)
     return Card(
         name=name,

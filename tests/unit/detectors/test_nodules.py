@@ -14,7 +14,7 @@ from jachai.core.errors import ModelError
 from jachai.core.finding import ModelIdentity
 from jachai.core.geometry import Geometry
 from jachai.core.volume import Modality, Volume
-from jachai.detectors import nodules
+from jachai.detectors import bundle, nodules
 from jachai.detectors.bundle import models_folder, write_bundle
 from jachai.detectors.nodules import MOST, examined_nodules
 
@@ -86,4 +86,13 @@ def test_the_users_own_model_judges_and_a_damaged_one_is_an_error(tmp_path, monk
     assert found is not None and found.identity.sha256 == made.sha256
     (models_folder() / "nodules" / "model.onnx").write_bytes(b"x")
     with pytest.raises(ModelError, match="altered"):
+        nodules.judge()
+
+
+def test_the_model_that_ships_judges_and_a_missing_one_is_an_error(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACHAI_HOME", str(tmp_path))
+    found = examined_nodules(chest_with(5.0), nodules.judge())
+    assert found and all(one.altered is not None and 0 < one.altered < 1 for one in found)
+    monkeypatch.setattr(bundle, "SHIPPED", tmp_path)
+    with pytest.raises(ModelError, match="missing"):
         nodules.judge()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from jachai.training.augment import SIMULATED_SHARE, drawn
 from jachai.training.region_data import RegionExample, brightness
 from jachai.training.search_data import Host, Samples, from_attacks
 from jachai.training.simulated_regions import OUTSIDE, TISSUE, _examples, framed
-from jachai.training.trainer import balanced_weights, countable, counts, figures_of
+from jachai.training.trainer import balanced_weights, countable, counts, figures_of, region_card
 from tests.unit.synthetic_chest import synthetic_chest, with_white_noise
 
 
@@ -92,3 +93,9 @@ def test_where_all_is_simulated_all_is_counted(made: tuple[RegionExample, ...]) 
 
 def test_no_samples_no_examples() -> None:
     assert tuple(_examples(Samples.joined(()))) == ()
+
+
+def test_the_card_names_the_collections_whose_scans_were_attacked(made: tuple[RegionExample, ...]) -> None:
+    hosted = [replace(one, host="LIDC-IDRI") for one in made]
+    card = region_card("a", "boosting", b"x", [*hosted, labelled("TB", "P2")], inputs={}, calibration={}, training={})
+    assert [one["collection"] for one in card.data] == ["CT-GAN", "LIDC-IDRI"]

@@ -1,0 +1,146 @@
+"""Is an attack found in a whole series of a patient that nothing was trained on? Every engine, every family, every patient.
+
+    python benchmarks/whole_volumes.py --run RUN --data MANIFEST [--attacks 4] [--json FILE]
+
+RUN is the folder of a dense training (`jachai train dense --out RUN`). Each of its networks that left out a fifth of the patients
+(`RUN/part-K/bundle`) is asked about the whole series of that fifth, as they are and attacked with a seed that no training used; alone, and with
+the self-reference engine as the default engine does. Self-reference learns from no attack, but its thresholds were set by these patients. Of series of more
+than MOST slices, the middle is taken. The score of a scan is its highest evidence; *found*: it lies above the threshold **and** within 20 mm of
+the attacked box's centre. Painters are those of the user's shelf. Intervals: bootstrap by patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from unseen_family import attacked, families
+
+from jachai.core.finding import ModelIdentity
+from jachai.core.progress import Progress, silent
+from jachai.core.volume import Modality, Volume
+from jachai.dataset.manifest import read_manifest
+from jachai.detectors import load
+from jachai.detectors.detector import Detector, TamperMap
+from jachai.detectors.either import Either
+from jachai.metrics.detection import auc
+from jachai.metrics.intervals import Indices, Interval, by_patient
+from jachai.scan import candidates
+from jachai.tamper.attack import AttackRecord, spacing_of
+from jachai.training.search_runs import part_of
+from jachai.training.search_sets import hosts_of, slab, thick_enough
+
+SEED = 2003
+MOST = 100
+HIT_MM = 20.0
+Row = dict[str, Any]
+
+
+class Once:
+    """A detector that is not asked twice about the same volume."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.last: tuple[Volume, TamperMap] | None = None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.detector.identity
+
+    def examine(self, volume: Volume, progress: Progress = silent) -> TamperMap:
+        if self.last is None or self.last[0] is not volume:
+            self.last = volume, self.detector.examine(volume, progress)
+        return self.last[1]
+
+
+def middle_of(volume: Volume) -> Volume:
+    low = max(0, (volume.shape[0] - MOST) // 2)
+    return slab(volume, low, min(volume.shape[0], low + MOST))
+
+
+def judged(volume: Volume, found: TamperMap, record: AttackRecord | None) -> tuple[float, bool]:
+    """(highest evidence, whether a place above the threshold lies at the attack; of an intact scan, anywhere)."""
+    places = [place for place in candidates.find(volume, found) if place.score > 0.5]
+    highest = float(found.evidence.max(initial=-np.inf))
+    if record is None:
+        return highest, bool(places)
+    spacing = np.array(spacing_of(volume))
+    away = [np.linalg.norm((np.array(place.center_kji) - record.target_kji) * spacing) for place in places]
+    return highest, bool(away and min(away) <= HIT_MM)
+
+
+def work(job: tuple[Path, Path, str, int]) -> list[Row]:
+    run, data, name, attacks = job
+    entries = [entry for entry in read_manifest(data) if entry.modality != Modality.MR.value]
+    index, host = next((n, one) for n, one in enumerate(hosts_of(entries)) if one.name == name)
+    whole = host.read()
+    if not thick_enough(whole):
+        return []
+    volume = middle_of(whole)
+    network = Once(load(f"{run}/part-{part_of(host.patient)}/bundle"))
+    statistics = Once(load("selfreference"))
+    engines = {"network alone": network, "selfreference": statistics, "default": Either("either", network, statistics)}
+    rows: list[Row] = []
+
+    def ask(scan: Volume, family: str, attack: str, record: AttackRecord | None) -> None:
+        for engine, detector in engines.items():
+            score, hit = judged(scan, detector.examine(scan), record)
+            about = {"patient": host.patient, "scan": name, "family": family, "attack": attack}
+            rows.append({**about, "engine": engine, "score": score, "found": hit})
+
+    ask(volume, "", "", None)
+    for number, (family, some) in enumerate(families().items()):
+        rng = np.random.default_rng((SEED, index, number))
+        for forged, record in attacked(volume, some, attacks, rng):
+            ask(forged, family, record.attack, record)
+    print(name, len(rows), flush=True)
+    return rows
+
+
+def figures(rows: Sequence[Row], what: str, value: str) -> dict[str, Interval]:
+    cases = [row for row in rows if row[what] in ("", value)]
+    scores, found = (np.array([row[key] for row in cases], dtype=float) for key in ("score", "found"))
+    altered = np.array([row[what] == value for row in cases])
+
+    def statistic(chosen: Indices) -> dict[str, float]:
+        hit = found[chosen][altered[chosen]]
+        return {"AUC": auc(scores[chosen], altered[chosen]), "found": float(hit.mean()) if len(hit) else np.nan}
+
+    return by_patient(statistic, [row["patient"] for row in cases], altered)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the manifest of that training")
+    parser.add_argument("--attacks", type=int, default=4, help="on each series, of each family")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    entries = [entry for entry in read_manifest(options.data) if entry.modality != Modality.MR.value]
+    jobs = [(options.run, options.data, host.name, options.attacks) for host in hosts_of(entries)]
+    with ProcessPoolExecutor(options.threads, mp_context=get_context("spawn")) as pool:
+        rows = [row for some in pool.map(work, jobs) for row in some]
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+    for what in ("family", "attack"):
+        for engine in dict.fromkeys(row["engine"] for row in rows):
+            mine = [row for row in rows if row["engine"] == engine]
+            intact = [row for row in mine if not row["family"]]
+            print(f"\n**{engine}**: {sum(row['found'] for row in intact)} of {len(intact)} intact series alarm\n")
+            print(f"| {what} | attacks | scan AUC | found |\n|---|---|---|---|")
+            for name in dict.fromkeys(row[what] for row in mine if row[what]):
+                said = figures(mine, what, name)
+                count = sum(row[what] == name for row in mine)
+                cells = (f"{one.value:.2f} ({one.low:.2f}–{one.high:.2f})" for one in (said["AUC"], said["found"]))
+                print(f"| {name} | {count} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

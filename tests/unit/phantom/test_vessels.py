@@ -79,4 +79,5 @@ def test_coverage_stays_between_zero_and_one_wherever_a_tube_lies(
     assert cover.min() >= 0
     assert cover.max() <= 1.001
     each = np.stack([draw(Tubes.along([a, b], [radius, radius / 2]), sampling, z[k : k + 1])[0] for k in range(slices)])
-    assert np.allclose(cover, each, atol=1e-4)
+    # Beyond MARGIN less than 1 % is left, drawn only where a box was rounded up.
+    assert np.allclose(cover, each, atol=0.01)

@@ -227,8 +227,10 @@ def _sigma(values: npt.NDArray[np.float32]) -> float:
     return 1.4826 * float(np.median(np.abs(values)))
 
 
-def _moves(marks: _Landmarks, spacing: npt.NDArray[np.float64], mirrored: bool) -> Iterator[tuple[Places, _Move]]:
-    """(landmark, where it seems to have gone) of the matches whose grain is most alike; each pair once."""
+def _moves(
+    marks: _Landmarks, spacing: npt.NDArray[np.float64], mirrored: bool
+) -> Iterator[tuple[npt.NDArray[np.int64], _Move]]:
+    """(landmark (3,), where it seems to have gone) of the matches whose grain is most alike; each pair once."""
     other = _most_alike(marks, spacing, mirrored)
     alike = _same_grain(marks, other, mirrored)
     seen: set[tuple[_Move, int, int, int]] = set()
@@ -241,7 +243,7 @@ def _moves(marks: _Landmarks, spacing: npt.NDArray[np.float64], mirrored: bool) 
         k, j, i = (int(x) for x in here // np.array(AROUND))
         if (key := (move, k, j, i)) not in seen and len(seen) < LOOKED_INTO:
             seen.add(key)
-            yield here[None], move
+            yield here, move
 
 
 def _most_alike(
@@ -287,12 +289,12 @@ def _looked_into(
     where: Mask,
     noise: npt.NDArray[np.float32],
     spacing: npt.NDArray[np.float64],
-    mark: Places,
+    mark: npt.NDArray[np.int64],
     move: _Move,
 ) -> Repeat | None:
     """What is the same round a landmark; None if nothing is."""
-    low = np.maximum(mark[0] - AROUND, 0)
-    high = np.minimum(mark[0] + AROUND + 1, volume.shape)
+    low = np.maximum(mark - AROUND, 0)
+    high = np.minimum(mark + AROUND + 1, volume.shape)
     corners = move.of(np.stack([low, high - 1]))
     if move.mirrored:
         corners[:, 2] = corners[::-1, 2]

@@ -108,8 +108,8 @@ def test_a_move_near_the_edge_never_leaves_the_scan(k: int, j: int, i: int, mirr
     volume = synthetic_chest(4, side=96)
     where = np.ones((4, 96 // COARSE, 96 // COARSE), dtype=bool)
     move = repeats._Move(k, j, i, mirrored)
-    mark = np.array([[1, 50, 40]])
-    there = move.of(mark)[0]
+    mark = np.array([1, 50, 40])
+    there = move.of(mark[None])[0]
     if (there < 0).any() or (there >= volume.shape).any():
         return
     found = repeats._looked_into(volume, where, np.full(4, 10.0, np.float32), np.array([2.0, 0.9, 0.9]), mark, move)

@@ -203,3 +203,13 @@ def test_nodules_are_listed_judged_or_not_and_never_called_findings(tmp_path: Pa
     assert "Nothing in the lungs looks like a nodule" in none.text
     unknown = page_of(plain, folder=tmp_path / "unknown")
     assert "nodule of about" not in unknown.text and "looks like a nodule" not in unknown.text
+
+
+def test_a_place_that_stands_in_the_scan_twice_names_the_other(tmp_path: Path) -> None:
+    plain = made_up.tampered()
+    first, *rest = plain.result.findings
+    assert "once more in this scan" not in page_of(plain, folder=tmp_path / "once").text
+    twice = replace(first, same_as_kji=(4.2, 50.0, 60.0))
+    found = replace(plain.result, findings=(twice, *rest))
+    page = page_of(replace(plain, result=found), folder=tmp_path / "twice")
+    assert "once more in this scan: slice 5, row 51, column 61" in page.text

@@ -115,3 +115,11 @@ def test_the_html_report_in_bangla(tmp_path: Path) -> None:
     for words in ("২টি জায়গায় কারসাজির চিহ্ন পাওয়া গেছে।", "শুধু গবেষণার জন্য।", "১১ জন রোগীর", "২৪টির কম"):
         assert words in page
     assert "Research use only" not in page and "Signs of tampering" not in page
+
+
+def test_a_place_that_stands_in_the_scan_twice_names_the_other(tmp_path: Path) -> None:
+    plain = made_up.tampered()
+    twice = replace(plain.result.findings[0], same_as_kji=(4.2, 50.0, 60.0))
+    found = replace(plain.result, findings=(twice, *plain.result.findings[1:]))
+    text = text_of(write_pdf([replace(plain, result=found)], tmp_path / "r.pdf"))
+    assert "slice 5, row 51, column 61" in " ".join(text.split())

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from jachai.io.writer import DicomHeader, write_dicom
 from tests.browser.conftest import PHONE, NewPage
 from tests.browser.served import Served
+from tests.unit.forensics.test_repeats import copied
+from tests.unit.synthetic_chest import synthetic_chest
 
 AXE = Path(__file__).with_name("axe.min.js")
 FIRST_VIEW_BYTES = 300_000
@@ -75,6 +78,17 @@ def heat_is_shown(page: Any) -> bool:
             for (let k = 0; k < d.length; k += 4) if (d[k] > d[k + 1] + 40 && d[k] > d[k + 2] + 20) odd += 1; return odd > 20; }"""
         )
     )
+
+
+def test_tissue_that_stands_in_the_scan_twice_is_said_at_both_places(new_page: NewPage, tmp_path: Path) -> None:
+    write_dicom(copied(synthetic_chest(10)), tmp_path / "copied", header=DicomHeader("copied"))
+    page = new_page()
+    page.set_input_files("input[multiple]", sorted((tmp_path / "copied").iterdir()))
+    page.wait_for_selector("#examine")
+    page.click("#examine")
+    page.wait_for_selector("#verdict[data-verdict=tampered]")
+    findings = page.locator("#findings button").all_inner_texts()
+    assert len(findings) == 2 and all("once more in this scan: slice" in text for text in findings)
 
 
 def test_a_study_is_understood_examined_and_what_is_left_out_is_said(new_page: NewPage, study: Path) -> None:

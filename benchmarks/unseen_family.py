@@ -35,7 +35,7 @@ from jachai.tamper.attack import Attack, AttackRecord, Effect, spacing_of
 from jachai.training.dense import Dense, fit
 from jachai.training.dense_trainer import DenseLearner, network_of
 from jachai.training.search_data import Origin
-from jachai.training.search_runs import Run, part_of
+from jachai.training.search_runs import Run, of_part, part_of
 from jachai.training.search_sets import hosts_of, slab, thick_enough
 from jachai.training.simulation import Plan, attacks_without, trained_painters
 
@@ -86,7 +86,7 @@ def may_be_seen(origin: Origin, without: str) -> bool:
 def learnt(job: Job, entries: Sequence[Entry]) -> Dense:
     run = Run(job.run, job.steps, 0, (), tuple(entries), Plan(()), DenseLearner())
     draws = []
-    for draw in run.draws(job.part):
+    for draw in run.draws(of_part(job.part)):
         numbers = np.array([n for n in draw.numbers if may_be_seen(draw.ready.samples.origins[n], job.family)])
         draws += [replace(draw, numbers=numbers)] if len(numbers) else []
     torch.manual_seed(job.part)

@@ -27,7 +27,7 @@ MARGIN = {"slice": 1.1, "volume": 1.6}
 """The threshold lies this factor above the most suspicious intact patient: so far that, of all CT patients left out of the
 calibration in turn, at most one would have alarmed (`benchmarks/calibrate_selfreference.py`)."""
 
-REPEAT_MARGIN, REPEAT_LEAST = 1.8, 5.0
+REPEAT_MARGIN, REPEAT_LEAST = 1.8, 2.5
 """The same for the z of a repeat (`forensics.repeats`), whose threshold is never below REPEAT_LEAST: the intact scans at hand have next to
 none, and phantoms, which are their own mirror image, stay below it. Below its threshold a repeat is no evidence at all."""
 

@@ -68,7 +68,7 @@ ROUNDING, PRECISION = 0.2, 1e-5
 it, most of the slice is one value (air cut off), what remains of its noise are dots, and dots are alike: nothing is compared."""
 GRAIN_VOXELS = 8
 """Voxels that one independent grain of noise takes, about."""
-MIRRORED = 0.6
+MIRRORED = 0.3
 """Factor of z where left and right are exchanged: a body is nearly its own mirror image, and a phantom made of ellipsoids wholly."""
 RIM = 0.7
 DEFAULT_SPACING_MM = (1.0, 0.7, 0.7)

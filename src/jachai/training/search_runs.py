@@ -71,9 +71,11 @@ SHARES: Mapping[str, float] = {
     "far": 0.12,
 }
 """Of a batch. Groups without samples are left out."""
-HARD_SHARE, HARD_EVERY, HARD_PLACES, HARD_LOGIT = 0.12, 4, 3, -4.0
-"""Half-way through its training a network that sees attacks is asked about every fourth slice of the intact series it learns from;
-the places that it suspects most (up to three a slice, above this logit) are shown to it from then on, as so large a part of a batch."""
+HARD_AT = (0.4, 0.7)
+HARD_SHARE, HARD_EVERY, HARD_SLAB, HARD_PLACES, HARD_LOGIT = 0.08, 4, 12, 3, -4.0
+"""At these shares of its training a network that sees attacks is asked about the intact series it learns from: every fourth slice alone, and every other
+run of twelve slices together. The places that it suspects most (up to three of each, above this logit) are shown to it from then on, as so large
+a part of a batch."""
 INTACT_ONLY: Mapping[str, float] = {"intact": 1.0}
 """Shares of a learner that never sees an attack: none is simulated for it, and labelled slices are not looked at."""
 MARGIN = 1.0
@@ -179,14 +181,14 @@ def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[st
         architecture=learner.architecture,
         version=__version__,
         model_sha256=digest_of(network),
-        inputs={"channels": list(CHANNELS), "grid": "native", "stride": STRIDE, "support": run.support(part)},
+        inputs={"channels": list(CHANNELS), "grid": "native", "stride": STRIDE, "support": run.support(of_part(part))},
         classes=learner.classes,
         threshold=1.0,
         threshold_from=(
             f"evidence 1: {MARGIN} {learner.units} above the most suspicious intact patient, each scored by a network "
             "that was trained without that patient"
         ),
-        calibration=run.calibration(without=part),
+        calibration=run.calibration(of_part(part)),
         training=record,
         data=tuple({"collection": one, "licence": LICENCES.get(one, UNKNOWN_LICENCE)} for one in sources),
         limits=(
@@ -196,6 +198,15 @@ def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[st
             *learner.limits,
         ),
     )
+
+
+Who = Callable[[str], bool]
+"""A choice among patients."""
+
+
+def of_part(part: int | None) -> Who:
+    """The patients of a part; of None, nobody."""
+    return lambda patient: part_of(patient) == part
 
 
 def part_of(patient: str) -> int:
@@ -254,8 +265,8 @@ class Run:
         told = json.loads((self._folder(part) / "scores.json").read_text())
         return [float(value) for value in told["losses"]]
 
-    def draws(self, part: int | None) -> list[Draw]:
-        """Groups of samples without the patients of a part."""
+    def draws(self, left: Who) -> list[Draw]:
+        """Groups of samples without the patients left out."""
         out: list[Draw] = []
         groups = self.ready()
         for name, share in self.learner.shares.items():
@@ -265,8 +276,7 @@ class Run:
                 numbers = [
                     n
                     for n, origin in enumerate(ready.samples.origins)
-                    if (part is None or part_of(origin.patient) != part)
-                    and (not which or (origin.attack == "intact") == (which == "intact"))
+                    if not left(origin.patient) and (not which or (origin.attack == "intact") == (which == "intact"))
                 ]
                 if numbers:
                     out.append(Draw(ready, np.array(numbers), share / len(fitting)))
@@ -278,12 +288,12 @@ class Run:
         net = self.learner.network()
         told: list[float] = []
         recent: list[float] = []
-        draws = self.draws(part)
+        draws = self.draws(of_part(part))
         seed = self.seed * 97 + (PARTS if part is None else part)
         for step, loss in self.learner.fit(net, draws, self.steps, seed):
             recent.append(loss)
-            if step == self.steps // 2 and self.attacks:
-                draws += self.hard(net, part)
+            if self.attacks and step in {round(share * self.steps) for share in HARD_AT}:
+                draws += self.hard(net, of_part(part))
                 net.train()
             if step % LOSSES == 0:
                 told.append(round(float(np.mean(recent)), 5))
@@ -295,25 +305,27 @@ class Run:
         scores = {} if part is None else self.intact_scores(net, part)
         (folder / "scores.json").write_text(json.dumps({"losses": told, **scores}, indent=1))
 
-    def hard(self, net: nn.Module, part: int | None) -> list[Draw]:
+    def hard(self, net: nn.Module, left: Who) -> list[Draw]:
         """What the network takes for altered in intact series that it may learn from."""
 
-        def suspicious(volume: Volume) -> list[tuple[int, int]]:
+        def suspicious(volume: Volume) -> list[tuple[int, int, int]]:
             where = searched(volume)
             if not where.any():
                 return []
             evidence = np.where(where, self.learner.searched(net, volume, where), -np.inf).astype(np.float32)
             found = peaks(evidence, cell_spacing_mm(volume, STRIDE))[:HARD_PLACES]
-            return [(one.index[1] * STRIDE, one.index[2] * STRIDE) for one in found if one.evidence > HARD_LOGIT]
+            return [
+                (k, j * STRIDE, i * STRIDE) for k, j, i in (one.index for one in found if one.evidence > HARD_LOGIT)
+            ]
 
-        hosts = [one for one in self.hosts if part is None or part_of(one.patient) != part]
-        samples = hard_samples(hosts, suspicious, HARD_EVERY)
+        hosts = [one for one in self.hosts if not left(one.patient)]
+        samples = hard_samples(hosts, suspicious, HARD_EVERY, HARD_SLAB)
         return [Draw(made_ready(samples, self.seed), np.arange(len(samples)), HARD_SHARE)] if len(samples) else []
 
     def intact_scores(self, net: nn.Module, part: int) -> dict[str, dict[str, float]]:
         """basis → patient → the highest value of the map of intact scans, by a network that never saw the patient."""
         out: dict[str, dict[str, float]] = {"slice": {}, "volume": {}}
-        for patient, volume in intact_volumes(self.entries, lambda who: part_of(who) == part):
+        for patient, volume in intact_volumes(self.entries, of_part(part)):
             for basis, one in _judged(volume):
                 where = searched(one)
                 if where.any():
@@ -321,12 +333,12 @@ class Run:
                     out[basis][patient] = max(highest, out[basis].get(patient, -np.inf))
         return out
 
-    def support(self, without: int | None) -> dict[str, list[float]]:
+    def support(self, left: Who) -> dict[str, list[float]]:
         """Residual → lowest and highest noise level (HU) of the scans it learns from, with SUPPORT_ROOM to either side."""
         file = self.out / "levels.json"
         if not file.exists():
             file.write_text(json.dumps(list(self._levels()), indent=1))
-        told = [levels for patient, levels in json.loads(file.read_text()) if part_of(patient) != without]
+        told = [levels for patient, levels in json.loads(file.read_text()) if not left(patient)]
         return {
             name: [round(min(v) / SUPPORT_ROOM, 3), round(max(v) * SUPPORT_ROOM, 3)]
             for name in RESIDUALS
@@ -340,14 +352,12 @@ class Run:
         for item in labelled_of(self.entries) if self.attacks else ():
             yield item.patient, noise_levels(item.alone(), item.cells[None])
 
-    def calibration(self, without: int | None = None) -> dict[str, Any]:
-        """What the card holds: basis → typical value, threshold, and each intact patient's score. without: a part whose
-        patients are left out, so that its network can be tested on them."""
+    def calibration(self, left: Who) -> dict[str, Any]:
+        """What the card holds: basis → typical value, threshold, and the score of each intact patient that is not left out."""
         out: dict[str, Any] = {}
-        parts = [part for part in range(PARTS) if part != without]
-        told = [json.loads((self._folder(part) / "scores.json").read_text()) for part in parts]
+        told = [json.loads((self._folder(part) / "scores.json").read_text()) for part in range(PARTS)]
         for basis in ("slice", "volume"):
-            scores = {who: value for one in told for who, value in one[basis].items()}
+            scores = {who: value for one in told for who, value in one[basis].items() if not left(who)}
             if not scores:
                 raise UsageError("There is no intact scan to calibrate with.", f"Add series of {STACK} slices or more.")
             values = np.array(sorted(scores.values()))
@@ -359,7 +369,7 @@ class Run:
         return out
 
 
-def intact_volumes(entries: Sequence[Entry], wanted: Callable[[str], bool]) -> Iterator[tuple[str, Volume]]:
+def intact_volumes(entries: Sequence[Entry], wanted: Who) -> Iterator[tuple[str, Volume]]:
     """(patient, volume) of every intact CT, series and single slices."""
     from jachai.dataset.voxels import volume_of
 

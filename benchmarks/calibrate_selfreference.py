@@ -15,6 +15,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -104,6 +105,25 @@ def left_out(rows: list[tuple[str, Peaks]], margin: float) -> dict[str, float]:
     return ratios
 
 
+def entry_of(
+    modality: str,
+    basis: str,
+    scales: dict[str, tuple[float, float]],
+    patients: dict[str, float],
+    highest: dict[str, float],
+) -> dict[str, Any]:
+    """What the file of the calibration holds of a modality and basis. highest: patient → z of the surest repeat."""
+    order = sorted(patients, key=lambda patient: patients[patient])
+    return {
+        "modality": modality,
+        "basis": basis,
+        "calibrated": modality == "CT",
+        "scales": {name: [round(low, 4), round(high, 4)] for name, (low, high) in sorted(scales.items())},
+        "patients": {f"patient-{n}": round(patients[who], 4) for n, who in enumerate(order, 1)},
+        "repeats": {f"patient-{n}": round(highest[who], 2) for n, who in enumerate(order, 1)},
+    }
+
+
 def main() -> None:
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,17 +155,7 @@ def main() -> None:
                 f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"
             )
             print(f"  repeats: z up to {max(highest.values()):.1f}; left out, would alarm: {alarming_repeats(highest)}")
-            order = sorted(patients, key=lambda patient: patients[patient])
-            bases.append(
-                {
-                    "modality": modality,
-                    "basis": basis,
-                    "calibrated": modality == "CT",
-                    "scales": {name: [round(low, 4), round(high, 4)] for name, (low, high) in sorted(scales.items())},
-                    "patients": {f"patient-{n}": round(patients[who], 4) for n, who in enumerate(order, 1)},
-                    "repeats": {f"patient-{n}": round(highest[who], 2) for n, who in enumerate(order, 1)},
-                }
-            )
+            bases.append(entry_of(modality, basis, scales, patients, highest))
     if options.write:
         target.write_text(
             json.dumps({"about": "intact scans of shared/data (CC BY, MIT)", "bases": bases}, indent=1) + "\n"

@@ -100,7 +100,7 @@ def load() -> SelfReference:
     try:
         raw = (resources.files("jachai.detectors") / CALIBRATION_FILE).read_bytes()
         data = json.loads(raw)
-        bases = {(entry["modality"], entry["basis"]): _basis(entry) for entry in data["bases"]}
+        bases = {(entry["modality"], entry["basis"]): basis_from(entry) for entry in data["bases"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(
             f"The calibration of the self-reference engine cannot be read ({type(error).__name__}).",
@@ -109,7 +109,8 @@ def load() -> SelfReference:
     return SelfReference(ModelIdentity("selfreference", __version__, hashlib.sha256(raw).hexdigest()), bases)
 
 
-def _basis(entry: dict[str, Any]) -> Basis:
+def basis_from(entry: dict[str, Any]) -> Basis:
+    """An entry of the calibration's file as the engine uses it."""
     cues = {cue.name for cue in CT_CUES + MR_CUES}
     scales = {name: (float(low), float(high)) for name, (low, high) in entry["scales"].items() if name in cues}
     scores = tuple(sorted(float(score) for score in entry["patients"].values()))

@@ -28,7 +28,7 @@ from jachai.core.errors import UsageError
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Mask, Modality, Volume
 from jachai.dataset.manifest import Entry, Label
-from jachai.detectors.bundle import Card, digest_of, write_bundle
+from jachai.detectors.bundle import Bundle, Card, digest_of, write_bundle
 from jachai.forensics.channels import CHANNELS
 from jachai.forensics.domain import STACK
 from jachai.forensics.slicewise import RESIDUALS, STRIDE, Map, noise_levels, searched
@@ -157,20 +157,22 @@ def train_search(
         "versions": f"{versions()}, torch {torch.__version__}",
     }
     name = settings.name or learner.architecture
-    _write(run, name, None, record, out / BUNDLE)
+    written(run, run.network(None), of_part(None), name, record, out / BUNDLE)
     for part in range(PARTS):  # for honest figures: each is asked about the patients that it never saw
-        _write(run, f"{name}-part-{part}", part, {**record, "without_part": part}, out / f"part-{part}" / BUNDLE)
+        told = {**record, "without_part": part}
+        written(run, run.network(part), of_part(part), f"{name}-part-{part}", told, out / f"part-{part}" / BUNDLE)
     write_record(out, record)
     draw_curve(out, f"{name}: learning curve", {"loss: training": run.losses(None)}, f"{LOSSES} steps")
     return out / BUNDLE
 
 
-def _write(run: Run, name: str, part: int | None, record: dict[str, Any], folder: Path) -> None:
-    network = run.learner.exported(run.network(part))
-    write_bundle(folder, network, _card(run, name, network, part, record))
+def written(run: Run, net: nn.Module, left: Who, name: str, record: dict[str, Any], folder: Path) -> Bundle:
+    """The bundle of a network that was trained, and is calibrated, without the patients left out."""
+    network = run.learner.exported(net)
+    return write_bundle(folder, network, _card(run, name, network, left, record))
 
 
-def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[str, Any]) -> Card:
+def _card(run: Run, name: str, network: bytes, left: Who, record: dict[str, Any]) -> Card:
     learner = run.learner
     used = [entry for entry in run.entries if run.attacks or entry.label is not Label.TAMPERED]
     patients = {entry.patient for entry in used if entry.label is not Label.TAMPERED}
@@ -181,14 +183,14 @@ def _card(run: Run, name: str, network: bytes, part: int | None, record: dict[st
         architecture=learner.architecture,
         version=__version__,
         model_sha256=digest_of(network),
-        inputs={"channels": list(CHANNELS), "grid": "native", "stride": STRIDE, "support": run.support(of_part(part))},
+        inputs={"channels": list(CHANNELS), "grid": "native", "stride": STRIDE, "support": run.support(left)},
         classes=learner.classes,
         threshold=1.0,
         threshold_from=(
             f"evidence 1: {MARGIN} {learner.units} above the most suspicious intact patient, each scored by a network "
             "that was trained without that patient"
         ),
-        calibration=run.calibration(of_part(part)),
+        calibration=run.calibration(left),
         training=record,
         data=tuple({"collection": one, "licence": LICENCES.get(one, UNKNOWN_LICENCE)} for one in sources),
         limits=(
@@ -284,26 +286,30 @@ class Run:
 
     def fitted(self, part: int | None) -> None:
         """Train, save, and score the intact patients of the part."""
-        torch.manual_seed(self.seed + (PARTS if part is None else part))
-        net = self.learner.network()
-        told: list[float] = []
-        recent: list[float] = []
-        draws = self.draws(of_part(part))
-        seed = self.seed * 97 + (PARTS if part is None else part)
-        for step, loss in self.learner.fit(net, draws, self.steps, seed):
-            recent.append(loss)
-            if self.attacks and step in {round(share * self.steps) for share in HARD_AT}:
-                draws += self.hard(net, of_part(part))
-                net.train()
-            if step % LOSSES == 0:
-                told.append(round(float(np.mean(recent)), 5))
-                recent.clear()
+        net, told = self.trained(of_part(part), PARTS if part is None else part)
         folder = self._folder(part)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {k: v.contiguous() for k, v in net.state_dict().items()}
         safetensors.torch.save_file(weights, folder / "network.safetensors")
         scores = {} if part is None else self.intact_scores(net, part)
         (folder / "scores.json").write_text(json.dumps({"losses": told, **scores}, indent=1))
+
+    def trained(self, left: Who, number: int) -> tuple[nn.Module, list[float]]:
+        """(a network that saw none of the patients left out, its losses in steps of LOSSES). number: sets its chance apart."""
+        torch.manual_seed(self.seed + number)
+        net = self.learner.network()
+        told: list[float] = []
+        recent: list[float] = []
+        draws = self.draws(left)
+        for step, loss in self.learner.fit(net, draws, self.steps, self.seed * 97 + number):
+            recent.append(loss)
+            if self.attacks and step in {round(share * self.steps) for share in HARD_AT}:
+                draws += self.hard(net, left)
+                net.train()
+            if step % LOSSES == 0:
+                told.append(round(float(np.mean(recent)), 5))
+                recent.clear()
+        return net, told
 
     def hard(self, net: nn.Module, left: Who) -> list[Draw]:
         """What the network takes for altered in intact series that it may learn from."""
@@ -326,7 +332,7 @@ class Run:
         """basis → patient → the highest value of the map of intact scans, by a network that never saw the patient."""
         out: dict[str, dict[str, float]] = {"slice": {}, "volume": {}}
         for patient, volume in intact_volumes(self.entries, of_part(part)):
-            for basis, one in _judged(volume):
+            for basis, one in judged(volume):
                 where = searched(one)
                 if where.any():
                     highest = float(self.learner.searched(net, one, where)[where].max())
@@ -382,7 +388,7 @@ def intact_volumes(entries: Sequence[Entry], wanted: Who) -> Iterator[tuple[str,
                 yield entry.patient, volume
 
 
-def _judged(volume: Volume) -> Iterator[tuple[str, Volume]]:
+def judged(volume: Volume) -> Iterator[tuple[str, Volume]]:
     """A volume as a volume, and every EVERY-th slice of it alone."""
     if volume.shape[0] >= STACK:
         yield "volume", volume

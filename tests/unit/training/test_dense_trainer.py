@@ -12,6 +12,7 @@ import torch
 
 from jachai.core.errors import UsageError
 from jachai.core.finding import Kind
+from jachai.core.volume import Volume
 from jachai.dataset.manifest import Entry, Label
 from jachai.detectors import dense
 from jachai.detectors.bundle import read_bundle
@@ -21,9 +22,16 @@ from jachai.tamper.attack import Effect
 from jachai.training import dense_trainer, search_runs
 from jachai.training.dense import CROP, Dense, Draw, Ready, batch_of, fit, made_ready
 from jachai.training.dense_trainer import DenseTrainer
-from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples
+from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples, stored, window
 from jachai.training.search_runs import part_of
-from jachai.training.search_sets import altered_samples, far_samples, hosts_of, labelled_of, lesion_samples
+from jachai.training.search_sets import (
+    altered_samples,
+    far_samples,
+    hard_samples,
+    hosts_of,
+    labelled_of,
+    lesion_samples,
+)
 from jachai.training.simulation import attacks_without
 from jachai.training.trainer import TrainSettings
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
@@ -81,6 +89,24 @@ def test_far_places_of_a_tampered_slice_are_intact(entries: list[Entry]) -> None
 def test_real_lesions_are_intact_samples(entries: list[Entry]) -> None:
     lesions = lesion_samples(entries, seed=0, copies=2)
     assert len(lesions) == 2 and (lesions.targets == INTACT).all() and lesions.origins[0].patient == "P0"
+
+
+def test_hard_places_are_cut_where_they_lie_in_the_series(entries: list[Entry]) -> None:
+    """Asked about every fourth slice alone and every other run of two; each time the last slice is suspected."""
+    [host] = hosts_of(entries[:1])
+    whole, asked = host.read(), []
+
+    def suspicious(volume: Volume) -> list[tuple[int, int, int]]:
+        asked.append(volume.shape[0])
+        return [(volume.shape[0] - 1, *LUNG_PLACE)]
+
+    samples = hard_samples([host], suspicious, every=4, slab_of=2)
+    assert asked == [1, 1, 1, 2, 2, 1]
+    assert [o.neighbours for o in samples.origins] == [False, True, False, True, True, False]
+    rows, columns = (window(c, n) for c, n in zip(LUNG_PLACE, whole.shape[1:]))
+    for cut, k in zip(samples.slices, (0, 4, 8, 1, 5, 8)):
+        assert np.array_equal(cut[1], stored(whole.voxels[[k] * 3, rows, columns])[1])
+    assert (samples.targets == INTACT).all()
 
 
 def test_hosts_are_the_intact_series_once_each(entries: list[Entry]) -> None:

@@ -1,0 +1,168 @@
+"""Does the default engine raise a false alarm on a scanner of a maker that it never met? One maker left out at a time.
+
+    python benchmarks/unseen_maker.py --run RUN --data MANIFEST [--steps 3500] [--json FILE]
+
+RUN is the folder of a dense training (`jachai train dense --out RUN`), whose prepared samples are used again. For each maker of an intact CT a
+network is trained without the patients who have a scan of it, and without those whose maker is not said; its threshold, the noise it says it
+knows, and the calibration of self-reference come from the other patients as well. Then the intact series of that maker, and every sixth slice alone, are asked of
+the two engines as the default asks them. *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
+their untouched places stay in the training, so a maker may have been met there. *At most*: one-sided 95 % bound by Clopper & Pearson, of patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from calibrate_selfreference import Peaks, calibrate, entry_of, peaks, surest_repeat
+
+from jachai.core.finding import ModelIdentity
+from jachai.core.volume import Modality
+from jachai.dataset.manifest import Entry, Label, read_manifest
+from jachai.dataset.voxels import volume_of
+from jachai.detectors.dense import of_bundle
+from jachai.detectors.either import Either
+from jachai.detectors.selfreference import SelfReference, basis_from
+from jachai.forensics.domain import limits_of
+from jachai.forensics.selfreference import measure
+from jachai.metrics.detection import upper_bound
+from jachai.scan import candidates
+from jachai.training.dense_trainer import STEPS, DenseLearner
+from jachai.training.search_runs import Run, Who, judged, written
+from jachai.training.search_sets import hosts_of, thick_enough
+from jachai.training.simulation import Plan
+
+NOT_SAID = "not said"
+THRESHOLD = 0.5
+FIRST = 100
+"""Numbers of the trainings: those of the run itself are lower."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What self-reference needs of one intact volume: highest z of each cue, and of a repeat."""
+
+    patient: str
+    basis: str
+    highest: Peaks
+    repeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    run: Path
+    data: Path
+    maker: str
+    number: int
+    steps: int
+
+
+def intact(entries: Sequence[Entry]) -> list[Entry]:
+    found = {e.path: e for e in entries if e.label is not Label.TAMPERED and e.modality == Modality.CT.value}
+    return list(found.values())
+
+
+def maker_of(entry: Entry) -> str:
+    return entry.maker or NOT_SAID
+
+
+def measured(data: Path) -> list[Measured]:
+    rows = []
+    for entry in intact(read_manifest(data)):
+        for basis, volume in judged(volume_of(entry)):
+            evidence = measure(volume)
+            if not limits_of(volume, evidence):
+                rows.append(Measured(entry.patient, basis, peaks(evidence), surest_repeat(volume)))
+    return rows
+
+
+def statistics_without(rows: Sequence[Measured], left: Who) -> SelfReference:
+    bases = {}
+    for basis in ("slice", "volume"):
+        kept = [row for row in rows if row.basis == basis and not left(row.patient)]
+        highest: dict[str, float] = defaultdict(float)
+        for row in kept:
+            highest[row.patient] = max(highest[row.patient], row.repeat)
+        scales, patients = calibrate([(row.patient, row.highest) for row in kept])
+        bases["CT", basis] = basis_from(entry_of("CT", basis, scales, patients, highest))
+    return SelfReference(ModelIdentity("selfreference", "maker left out", ""), bases)
+
+
+def work(job: Job, rows: Sequence[Measured]) -> list[Row]:
+    torch.set_num_threads(1)
+    entries = tuple(read_manifest(job.data))
+    scans = intact(entries)
+    out = {entry.patient for entry in scans if maker_of(entry) in (job.maker, NOT_SAID)}
+    hosts = [one for one in hosts_of(entries) if thick_enough(one.read())]
+    run = Run(job.run, job.steps, 0, hosts, entries, Plan(()), DenseLearner())
+    net, _ = run.trained(out.__contains__, job.number)
+    record = {"without_maker": job.maker, "steps": job.steps}
+    folder = job.run / "makers" / job.maker.replace(" ", "-").lower()
+    bundle = written(run, net, out.__contains__, "dense", record, folder)
+    engine = Either("without", replace(of_bundle(bundle), explain=False), statistics_without(rows, out.__contains__))
+    told = []
+    for entry in scans:
+        if maker_of(entry) != job.maker:
+            continue
+        for basis, volume in judged(volume_of(entry)):
+            found = engine.examine(volume)
+            places = [place for place in candidates.find(volume, found) if place.score > THRESHOLD]
+            about = {"maker": job.maker, "patient": entry.patient, "scan": entry.path, "basis": basis}
+            told.append(
+                {
+                    **about,
+                    "declined": list(found.limits),
+                    "evidence": float(found.evidence.max()),
+                    "alarm": bool(places),
+                }
+            )
+    print(job.maker, len(told), flush=True)
+    return told
+
+
+def line(name: str, rows: Sequence[Row]) -> str:
+    cells = [name]
+    for basis in ("volume", "slice"):
+        here = [row for row in rows if row["basis"] == basis]
+        patients = {row["patient"] for row in here}
+        alarmed = [row for row in here if row["alarm"] and not row["declined"]]
+        who = {row["patient"] for row in alarmed}
+        above = f", at most {upper_bound(len(who), len(patients)):.0%} of patients" if patients else ""
+        declined = sum(bool(row["declined"]) for row in here)
+        cells += [f"{len(here)} ({len(patients)})", f"{len(alarmed)}{above}", str(declined)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the manifest of that training")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    makers = sorted({maker_of(entry) for entry in intact(read_manifest(options.data))})
+    jobs = [Job(options.run, options.data, maker, FIRST + n, options.steps) for n, maker in enumerate(makers)]
+    known = measured(options.data)
+    with ProcessPoolExecutor(options.threads, mp_context=get_context("spawn")) as pool:
+        rows = [row for some in pool.map(work, jobs, [known] * len(jobs)) for row in some]
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+    print("| maker left out | series (patients) | alarms | declined | single slices (patients) | alarms | declined |")
+    print("|---|---|---|---|---|---|---|")
+    for maker in makers:
+        print(line(maker, [row for row in rows if row["maker"] == maker]))
+    print(line("all", rows))
+
+
+if __name__ == "__main__":
+    main()

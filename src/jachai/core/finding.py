@@ -42,9 +42,18 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
+class Occluded:
+    """Something that a network sees at a place. fall: of its logit when that is hidden, > 0."""
+
+    name: str
+    fall: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A suspicious place. center_kji and box_kji (half open) in voxels; center_mm (x, y, z) LPS, None for pictures.
-    same_as_kji: centre of the place where the same tissue stands a second time, None where none was found."""
+    same_as_kji: centre of the place where the same tissue stands a second time, None where none was found. network: what a network's
+    suspicion rests on, most first; empty where none had a say."""
 
     kind: Kind
     score: float
@@ -55,6 +64,7 @@ class Finding:
     source_file: str | None
     cues: tuple[Cue, ...]
     same_as_kji: tuple[float, float, float] | None = None
+    network: tuple[Occluded, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this place."""
@@ -68,6 +78,7 @@ class Finding:
             "source_file": self.source_file,
             "cues": [{"name": cue.name, "z": _rounded(cue.z, 2)} for cue in self.cues],
             "same_as_kji": None if self.same_as_kji is None else [_rounded(c, 2) for c in self.same_as_kji],
+            "network": [{"name": one.name, "fall": _rounded(one.fall, 2)} for one in self.network],
         }
 
 

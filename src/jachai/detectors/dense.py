@@ -8,7 +8,7 @@ plane and across slices and put into units of the card's calibration. What it fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from jachai.core.progress import Progress, silent
 from jachai.core.volume import Mask, Volume
 from jachai.detectors.bundle import Bundle, find_bundle, session
 from jachai.detectors.detector import Map, TamperMap
+from jachai.detectors.occlusion import occluded
 from jachai.detectors.searching import Basis, bases_of, explained
 from jachai.forensics.domain import basis_of
 from jachai.forensics.selfreference import measure
@@ -52,10 +53,14 @@ class Dense:
         basis = self.bases[basis_of(volume)[1]]
         evidence = measure(volume, lambda stage, share: progress(stage, share / 2)) if self.explain else None
         where = searched(volume)
-        logits, kinds = search(
-            network_of(self.bundle), volume, where, lambda stage, share: progress(stage, (1 + share) / 2)
+        network = network_of(self.bundle)
+        logits, kinds = search(network, volume, where, lambda stage, share: progress(stage, (1 + share) / 2))
+        found = explained(volume, self.bundle, evidence, basis, where, logits, kinds)
+        views = views_of(where)
+        return replace(
+            found,
+            occluded=lambda index: occluded(lambda x: averaged(network, x, views)[0], volume, where, logits, index),
         )
-        return explained(volume, self.bundle, evidence, basis, where, logits, kinds)
 
 
 Network = Callable[[Map], Map]
@@ -72,7 +77,7 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
     """(logit that a cell was altered; probability that, if so, something was injected), smoothed, both (k, j', i')."""
     altered = np.full(where.shape, LOWEST, dtype=np.float32)
     injected = np.full(where.shape, 0.5, dtype=np.float32)
-    views = VIEWS if len(where) == 1 else VIEWS[:1]
+    views = views_of(where)
     for look in looks(volume, where):
         out = averaged(network, look.x, views)
         rows, columns = (min(a, b.stop - b.start) for a, b in zip(out.shape[1:], look.cells))
@@ -82,6 +87,11 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
         injected[look.k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
         progress("searching", (look.k + 1) / len(where))
     return smoothed(altered, volume), smoothed(injected, volume)
+
+
+def views_of(where: Mask) -> Sequence[tuple[bool, bool, bool]]:
+    """In which views a slice of the scan is looked at."""
+    return VIEWS if len(where) == 1 else VIEWS[:1]
 
 
 def averaged(network: Network, x: Map, views: Sequence[tuple[bool, bool, bool]]) -> Map:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from jachai.core.finding import Kind, ModelIdentity
+from jachai.core.finding import Kind, ModelIdentity, Occluded
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
 from jachai.forensics.repeats import Repeat
 
 Map = npt.NDArray[np.float32]
+
+
+Occluder = Callable[[tuple[int, int, int]], tuple[Occluded, ...]]
+"""Cell of the map → what a network's suspicion of it rests on (`detectors.occlusion`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class TamperMap:
     limits: why a verdict would not be honest here (outside the calibrated domain); empty where it is.
     injected: probability that a place, if altered, was injected rather than removed; None: the cues tell the kind.
     spoke: which engine of several this is from; None: the detector itself. repeats: tissue that stands in the scan twice,
-    beyond what intact scans show.
+    beyond what intact scans show. occluded: cell → what a network's suspicion of it rests on; None: there is no network.
     """
 
     evidence: Map
@@ -68,6 +72,7 @@ class TamperMap:
     injected: Map | None = None
     spoke: ModelIdentity | None = None
     repeats: tuple[Repeat, ...] = ()
+    occluded: Occluder | None = None
 
 
 class Detector(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 from jachai.core.finding import Kind, ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
-from jachai.detectors.detector import Detector, Map, Reference, TamperMap
+from jachai.detectors.detector import Detector, Map, Occluder, Reference, TamperMap
 
 EVEN = np.float32(0.5)
 
@@ -48,8 +48,15 @@ class Either:
             evidence=np.maximum(found.evidence, told.evidence),
             injected=np.where(stronger, network_kind, kind_by_cues(told)).astype(np.float32),
             reference=together(found.reference, told.reference),
+            occluded=_by_network(found),
             limits=tuple(dict.fromkeys((*told.limits, *found.limits))),
         )
+
+
+def _by_network(found: TamperMap) -> Occluder | None:
+    """Only where the network itself would call a place altered does anything rest on it."""
+    told = found.occluded
+    return told and (lambda index: told(index) if found.evidence[index] > 1 else ())
 
 
 def kind_by_cues(told: TamperMap) -> Map:

@@ -275,8 +275,8 @@ class _Pages:
         if finding.diameter_mm is not None:
             parts.append(self.say("findings.size", mm=self.words.number(finding.diameter_mm)))
         parts.append(self.say("findings.score", score=float(finding.score)))
-        twin = wording.twin(finding, self.words)
-        return "; ".join(parts if twin is None else [*parts, twin])
+        more = (wording.twin(finding, self.words), wording.network(finding, self.words))
+        return "; ".join([*parts, *(words for words in more if words is not None)])
 
     def place(self, one: Sheet, place: PrintedPlace, title: str, *, across: bool) -> None:
         """One place: words, pictures two in a row for each plane, its cues."""

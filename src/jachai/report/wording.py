@@ -95,6 +95,16 @@ def twin(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
     return words.say("findings.twin", slice=round(k) + 1, row=round(j) + 1, column=round(i) + 1)
 
 
+def network(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
+    """What a network's suspicion of a place rests on, in shares of the whole fall; None where none had a say."""
+    whole = sum(one.fall for one in finding.network)
+    parts = [
+        words.say("findings.network.part", name=words.named("network", one.name), share=round(100 * one.fall / whole))
+        for one in finding.network
+    ]
+    return words.say("findings.network", parts=", ".join(parts)) if parts else None
+
+
 def where(findings: Sequence[Finding], words: Catalogue = ENGLISH) -> str:
     """The places of a result for a table: the first, and how many more."""
     if not findings:

@@ -120,6 +120,7 @@ def _finding(volume: Volume, found: TamperMap, peak: Peak) -> Finding:
         source_file=None if file is None else str(file),
         cues=_cues(found, peak),
         same_as_kji=_twin(found, peak),
+        network=found.occluded(peak.index) if found.occluded and peak.evidence > 1 else (),
     )
 
 

@@ -179,6 +179,18 @@ def test_either_alarms_where_one_does_and_counts_both_engines_intact_patients(en
     assert both.identity.sha256 not in (engine.identity.sha256, statistics.identity.sha256)
 
 
+def test_what_the_network_goes_by_is_told_where_it_would_call_the_place(engine) -> None:
+    volume = with_white_noise(synthetic_chest(1))
+    alone, both = (e.examine(volume) for e in (engine, Either("both", engine, load_selfreference())))
+    best = np.unravel_index(int(np.argmax(alone.evidence)), alone.evidence.shape)
+    assert [one.name for one in both.occluded(best)] == [one.name for one in alone.occluded(best)] == ["corner"]
+    least = np.unravel_index(
+        int(np.argmin(np.where(np.isfinite(alone.evidence), alone.evidence, 9))), alone.evidence.shape
+    )
+    assert both.occluded(least) == ()
+    assert load_selfreference().examine(volume).occluded is None
+
+
 def test_the_kind_is_that_of_the_engine_whose_evidence_is_stronger(engine) -> None:
     found = Either("both", engine, load_selfreference()).examine(with_white_noise(synthetic_chest(9)))
     best = np.unravel_index(int(np.argmax(found.evidence)), found.evidence.shape)

@@ -35,7 +35,7 @@ ASKED = re.compile(r"""(?:\bt|say|\bnamed)\(\s*["']([a-z][\w.-]*)["']|data-(?:t|
 """A key written out where it is asked for."""
 COMPUTED = re.compile(r"""[`"']([a-z][\w.-]*\.)(?:\$\{|\{|["'] ?~)""")
 """The fixed beginning of a key that is put together: `verdict.${…}`, f"kind.{…}", 'plane.' ~ name."""
-NAMED = ("attribute", "cue", "error", "modality", "report.plane", "stage")
+NAMED = ("attribute", "cue", "error", "modality", "network", "report.plane", "stage")
 """Beginnings that `named` asks for: names that may be new to the catalogue."""
 ERRORS = {"NotAnImage", "LeftOut", "Damaged", "Unsupported", "LimitExceeded", "Unreadable"}
 """What a reader raises; its texts come to people as reasons of `refused`."""

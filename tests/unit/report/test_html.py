@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jachai.core.finding import Examination, Nodule, Verdict
+from jachai.core.finding import Examination, Nodule, Occluded, Verdict
 from jachai.report.html import MAX_CANDIDATES_SHOWN, chapter, write_report
 from jachai.report.pictures import LUNG, SOFT_TISSUE, grey_png, heat_png, window_for
 
@@ -213,3 +213,13 @@ def test_a_place_that_stands_in_the_scan_twice_names_the_other(tmp_path: Path) -
     found = replace(plain.result, findings=(twice, *rest))
     page = page_of(replace(plain, result=found), folder=tmp_path / "twice")
     assert "once more in this scan: slice 5, row 51, column 61" in page.text
+
+
+def test_a_place_that_a_network_suspects_says_what_it_goes_by(tmp_path: Path) -> None:
+    plain = made_up.tampered()
+    first, *rest = plain.result.findings
+    assert "the network goes by" not in page_of(plain, folder=tmp_path / "none").text
+    asked = replace(first, network=(Occluded("corner", 6.0), Occluded("brightness", 2.0)))
+    found = replace(plain.result, findings=(asked, *rest))
+    page = page_of(replace(plain, result=found), folder=tmp_path / "asked")
+    assert "goes by: noise outside the scanner's band (75 %), brightness and shape (25 %)" in page.text

@@ -12,7 +12,7 @@ import made_up
 import pytest
 
 from jachai.core.errors import UsageError
-from jachai.core.finding import Verdict
+from jachai.core.finding import Occluded, Verdict
 from jachai.report import pdf
 from jachai.report.html import write_report
 from jachai.report.pdf import write_pdf
@@ -123,3 +123,11 @@ def test_a_place_that_stands_in_the_scan_twice_names_the_other(tmp_path: Path) -
     found = replace(plain.result, findings=(twice, *plain.result.findings[1:]))
     text = text_of(write_pdf([replace(plain, result=found)], tmp_path / "r.pdf"))
     assert "slice 5, row 51, column 61" in " ".join(text.split())
+
+
+def test_a_place_that_a_network_suspects_says_what_it_goes_by(tmp_path: Path) -> None:
+    plain = made_up.tampered()
+    asked = replace(plain.result.findings[0], network=(Occluded("corner", 6.0), Occluded("brightness", 2.0)))
+    found = replace(plain.result, findings=(asked, *plain.result.findings[1:]))
+    text = text_of(write_pdf([replace(plain, result=found)], tmp_path / "r.pdf"))
+    assert "noise outside the scanner's band (75 %), brightness and shape (25 %)" in " ".join(text.split())

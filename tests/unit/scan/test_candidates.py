@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.synthetic_chest import synthetic_chest
 
-from jachai.core.finding import Kind, Verdict
+from jachai.core.finding import Kind, Occluded, Verdict
 from jachai.detectors.detector import Reference, TamperMap
 from jachai.forensics.repeats import Repeat
 from jachai.scan import candidates, verdict
@@ -45,6 +45,20 @@ def test_a_place_in_a_repeat_names_the_other_place_and_one_elsewhere_names_none(
     found = replace(tamper_map(evidence), repeats=(Repeat(here, here - [1, 60, 70], 9.0),))
     first, second = candidates.find(volume, found)[:2]
     assert first.same_as_kji == (3.0, 28.0, 26.0) and second.same_as_kji is None
+
+
+def test_a_network_is_asked_what_it_goes_by_only_at_places_above_the_threshold() -> None:
+    volume = synthetic_chest(9, side=128)
+    evidence = bump((9, 32, 32), (4, 10, 8), 1.2) + bump((9, 32, 32), (4, 22, 24), 3.0) - 0.3
+    asked = []
+
+    def occluded(index: tuple[int, int, int]) -> tuple[Occluded, ...]:
+        asked.append(index)
+        return (Occluded("corner", 2.5),)
+
+    first, second = candidates.find(volume, replace(tamper_map(evidence), occluded=occluded))[:2]
+    assert asked == [(4, 22, 24)] and first.network == (Occluded("corner", 2.5),) and second.network == ()
+    assert first.to_json()["network"] == [{"name": "corner", "fall": 2.5}]
 
 
 @given(st.integers(0, 10_000))

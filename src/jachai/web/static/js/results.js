@@ -124,16 +124,22 @@ function slicePlace([k, j, i]) {
   return { slice: Math.round(k) + 1, row: Math.round(j) + 1, column: Math.round(i) + 1 };
 }
 
+function networkParts(parts) {
+  const whole = parts.reduce((sum, part) => sum + part.fall, 0);
+  return parts.map(({ name, fall }) => t("findings.network.part", { name: named("network", name), share: Math.round((100 * fall) / whole) }));
+}
+
 function placeButton(place, n, result, goTo) {
   const words = result.verdict === "tampered" ? t(`kind.${place.kind}`) : t("findings.place");
   const where = t("findings.where", { slice: Math.round(place.center_kji[0]) + 1, slices: result.shape_kji[0] });
   const size = place.diameter_mm === null ? null : t("findings.size", { mm: num(place.diameter_mm) });
   const twin = place.same_as_kji && t("findings.twin", slicePlace(place.same_as_kji));
+  const network = place.network.length > 0 && t("findings.network", { parts: networkParts(place.network).join(", ") });
   return h(
     "button",
     { type: "button", class: "place", "data-slice": Math.round(place.center_kji[0]), onclick: () => goTo(place) },
     h("span", { class: "number" }, num(n + 1)),
-    h("span", {}, h("b", {}, words), h("br"), h("span", { class: "small" }, [where, size, t("findings.score", { score: place.score }), twin].filter(Boolean).join(" · "))),
+    h("span", {}, h("b", {}, words), h("br"), h("span", { class: "small" }, [where, size, t("findings.score", { score: place.score }), twin, network].filter(Boolean).join(" · "))),
   );
 }
 

@@ -14,7 +14,7 @@ from jachai.io.writer import DicomHeader, write_dicom
 from tests.browser.conftest import PHONE, NewPage
 from tests.browser.served import Served
 from tests.unit.forensics.test_repeats import copied
-from tests.unit.synthetic_chest import synthetic_chest
+from tests.unit.synthetic_chest import synthetic_chest, with_white_noise
 
 AXE = Path(__file__).with_name("axe.min.js")
 FIRST_VIEW_BYTES = 300_000
@@ -89,6 +89,18 @@ def test_tissue_that_stands_in_the_scan_twice_is_said_at_both_places(new_page: N
     page.wait_for_selector("#verdict[data-verdict=tampered]")
     findings = page.locator("#findings button").all_inner_texts()
     assert len(findings) == 2 and all("once more in this scan: slice" in text for text in findings)
+
+
+def test_what_the_network_goes_by_is_said_at_its_finding(new_page: NewPage, tmp_path: Path) -> None:
+    write_dicom(with_white_noise(synthetic_chest(1)), tmp_path / "noisy", header=DicomHeader("noisy"))
+    page = new_page()
+    page.set_input_files("input[multiple]", sorted((tmp_path / "noisy").iterdir()))
+    page.wait_for_selector("#examine")
+    page.click("#examine")
+    page.wait_for_selector("#verdict[data-verdict=tampered]")
+    assert (
+        "the network goes by: noise outside the scanner's band" in page.locator("#findings button").first.inner_text()
+    )
 
 
 def test_a_study_is_understood_examined_and_what_is_left_out_is_said(new_page: NewPage, study: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jachai.evaluate.answers import CLASSES, RegionCase
 from jachai.evaluate.results import Better, Confusion, Curve, Figure, figure, thinned
-from jachai.metrics.calibration import brier, calibration_error, reliability
+from jachai.metrics.calibration import as_if_half, brier, calibration_error, reliability
 from jachai.metrics.detection import (
     accuracy_of,
     auc,
@@ -47,8 +47,8 @@ def figures(cases: Sequence[RegionCase], draws: int, seed: int = 0) -> tuple[Fig
             "precision": found.precision,
             "F1": found.f1,
             "AUC": auc(x, y),
-            "calibration error": calibration_error(x, y),
-            "Brier score": brier(x, y),
+            "calibration error": calibration_error(x, y, weights=as_if_half(y)),
+            "Brier score": brier(x, y, weights=as_if_half(y)),
         }
         if four:
             table = confusion(truth[chosen], said[chosen], len(CLASSES))
@@ -93,14 +93,14 @@ def _table(title: str, classes: tuple[str, ...], counts: np.ndarray) -> Confusio
 
 
 def curves(cases: Sequence[RegionCase]) -> tuple[Curve, ...]:
-    """ROC and reliability diagram."""
+    """ROC and reliability diagram, as if half of all places were altered: for that share the probabilities are given."""
     p = np.array([case.p_altered for case in cases])
     altered = np.array([case.altered for case in cases], dtype=bool)
     drawn = []
     if altered.any() and not altered.all():
         curve = roc(p, altered)
         drawn.append(Curve("roc", "", *thinned(curve.false_alarm_rate.tolist(), curve.detection_rate.tolist())))
-    bins = reliability(p, altered)
+    bins = reliability(p, altered, weights=as_if_half(altered))
     counts = tuple(int(n) for n in bins.counts)
     drawn.append(Curve("reliability", "", tuple(bins.said.tolist()), tuple(bins.true.tolist()), counts))
     return tuple(drawn)

@@ -70,7 +70,10 @@ WORDS = (
         "declined",
         "The model says that it cannot judge this scan (inconclusive). That is better than a guess, and worse than an answer.",
     ),
-    ("calibration error", "How far what a model says (80 % sure) is from how often it is right. 0 is perfect."),
+    (
+        "calibration error",
+        "How far what a model says (80 % sure) is from how often it is right, if half of all places were altered. 0 is perfect.",
+    ),
     (
         "0.94 (0.90–0.97)",
         "The figure, and the range in which it would lie 95 times of 100 had other patients of the same kind been tested (bootstrap by patient). Two models whose ranges overlap widely may be equally good.",

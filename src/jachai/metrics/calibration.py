@@ -14,11 +14,13 @@ N_BINS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Bins of equal width over 0…1 that hold a case. said: mean probability, true: share altered, counts: cases."""
+    """Bins of equal width over 0…1 that hold a case. said: mean probability, true: share altered, counts: cases, shares: the sum of
+    their weights."""
 
     said: Numbers
     true: Numbers
     counts: npt.NDArray[np.int64]
+    shares: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +32,46 @@ class Conformal:
     floor: float
 
 
-def reliability(probabilities: Numbers, altered: Truth, bins: int = N_BINS) -> Reliability:
-    """Cases sorted by what was said of them (Guo et al. 2017, §2). Probabilities of being altered, 0…1."""
+def as_if_half(altered: Truth) -> Numbers:
+    """Weights of cases with which half of all are altered: what a probability that was given for that share is held against."""
+    y = np.asarray(altered, dtype=bool)
+    count = len(y)
+    return np.where(y, count / 2 / max(1, y.sum()), count / 2 / max(1, (~y).sum()))
+
+
+def reliability(
+    probabilities: Numbers, altered: Truth, bins: int = N_BINS, weights: Numbers | None = None
+) -> Reliability:
+    """Cases sorted by what was said of them (Guo et al. 2017, §2). Probabilities of being altered, 0…1. weights: how often
+    each case counts."""
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(altered, dtype=bool)
     if p.shape != y.shape or (p.size and (p.min() < 0 or p.max() > 1)):
         raise ValueError("probabilities lie in 0…1, one per case")
     place = np.minimum((p * bins).astype(np.int64), bins - 1)
+    weight = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.bincount(place, minlength=bins)
     there = counts > 0
-    said, true = (np.bincount(place, weights=w, minlength=bins)[there] / counts[there] for w in (p, y.astype(float)))
-    return Reliability(said, true, counts[there])
+    share = np.bincount(place, weights=weight, minlength=bins)[there]
+    said, true = (np.bincount(place, weights=w * weight, minlength=bins)[there] / share for w in (p, y.astype(float)))
+    return Reliability(said, true, counts[there], share)
 
 
-def calibration_error(probabilities: Numbers, altered: Truth, bins: int = N_BINS) -> float:
+def calibration_error(
+    probabilities: Numbers, altered: Truth, bins: int = N_BINS, weights: Numbers | None = None
+) -> float:
     """Expected calibration error (Naeini et al. 2015): mean distance of said and true, weighted by the cases of a bin."""
     if not len(probabilities):
         return float("nan")
-    found = reliability(probabilities, altered, bins)
-    return float(np.average(np.abs(found.said - found.true), weights=found.counts))
+    found = reliability(probabilities, altered, bins, weights)
+    return float(np.average(np.abs(found.said - found.true), weights=found.shares))
 
 
-def brier(probabilities: Numbers, altered: Truth) -> float:
+def brier(probabilities: Numbers, altered: Truth, weights: Numbers | None = None) -> float:
     """Mean squared distance of probability and truth (Brier 1950)."""
     if not len(probabilities):
         return float("nan")
-    return float(np.mean((np.asarray(probabilities) - np.asarray(altered, dtype=np.float64)) ** 2))
+    off = (np.asarray(probabilities) - np.asarray(altered, dtype=np.float64)) ** 2
+    return float(np.average(off, weights=weights))
 
 
 def conformal(score: float, intact: Numbers) -> Conformal:

@@ -45,7 +45,7 @@ def test_given_region(volumes: list[Entry], arena: MakeArena) -> None:
     assert found["bright"].confusions[0].counts == ((6, 0), (0, 12))
     assert found["bright"].confusions[1].counts == ((6, 0, 0, 0), (0, 0, 0, 0), (0, 0, 6, 0), (0, 0, 6, 0))
     assert value(found["bright"], "4 classes: accuracy") == pytest.approx(12 / 18)
-    assert value(found["bright"], "calibration error") == pytest.approx((12 * 0.1 + 6 * 0.2) / 18)
+    assert value(found["bright"], "calibration error") == pytest.approx((0.1 + 0.2) / 2)
     for patients in sees.shown:
         assert len(patients) == 4
 

@@ -34,6 +34,24 @@ def test_reliability_and_brier_agree_with_scikit_learn(cases: list[tuple[float, 
     assert c.brier(p, y) == pytest.approx(brier_score_loss(y, p, pos_label=True))
 
 
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), min_size=1, max_size=40), st.integers(2, 5))
+def test_as_if_half_were_altered_it_does_not_matter_how_many_are(cases: list[tuple[float, bool]], times: int) -> None:
+    p, y = (np.array(side) for side in zip(*cases, strict=True))
+    more = np.concatenate([np.arange(len(p)), *[np.flatnonzero(~y)] * times])
+    for figure in (c.calibration_error, c.brier):
+        few, many = (figure(p[n], y[n], weights=c.as_if_half(y[n])) for n in (np.arange(len(p)), more))
+        assert few == pytest.approx(many, abs=1e-9)
+    if y.any() and not y.all():
+        assert c.as_if_half(y)[y].sum() == pytest.approx(c.as_if_half(y)[~y].sum()) == pytest.approx(len(y) / 2)
+
+
+def test_what_is_right_for_a_half_is_wrong_for_a_tenth_unless_it_is_weighted() -> None:
+    """0.8 said of 4 in 5 of the altered and of 4 in 20 of the intact places: right if half are altered."""
+    p, y = np.repeat([0.8, 0.2], [8, 17]), np.repeat([True, False, True, False], [4, 4, 1, 16])
+    assert c.calibration_error(p, y, weights=c.as_if_half(y)) == pytest.approx(0, abs=1e-9)
+    assert c.calibration_error(p, y) > 0.1
+
+
 def test_probabilities_outside_their_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0…1"):
         c.reliability(np.array([1.2]), np.array([True]))

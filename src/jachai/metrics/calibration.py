@@ -36,7 +36,7 @@ def as_if_half(altered: Truth) -> Numbers:
     """Weights of cases with which half of all are altered: what a probability that was given for that share is held against."""
     y = np.asarray(altered, dtype=bool)
     count = len(y)
-    return np.where(y, count / 2 / max(1, y.sum()), count / 2 / max(1, (~y).sum()))
+    return np.asarray(np.where(y, count / 2 / max(1, y.sum()), count / 2 / max(1, (~y).sum())), dtype=np.float64)
 
 
 def reliability(
@@ -51,7 +51,7 @@ def reliability(
     weight = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
     counts = np.bincount(place, minlength=bins)
     there = counts > 0
-    share = np.bincount(place, weights=weight, minlength=bins)[there]
+    share = np.asarray(np.bincount(place, weights=weight, minlength=bins)[there], dtype=np.float64)
     said, true = (np.bincount(place, weights=w * weight, minlength=bins)[there] / share for w in (p, y.astype(float)))
     return Reliability(said, true, counts[there], share)
 

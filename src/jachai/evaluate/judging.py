@@ -8,7 +8,7 @@ import numpy as np
 
 from jachai.evaluate.answers import CLASSES, RegionCase
 from jachai.evaluate.results import Better, Confusion, Curve, Figure, figure, thinned
-from jachai.metrics.calibration import as_if_half, brier, calibration_error, reliability
+from jachai.metrics.calibration import as_if_half, at_share, brier, calibration_error, error_by_chance, reliability
 from jachai.metrics.detection import (
     accuracy_of,
     auc,
@@ -23,7 +23,12 @@ from jachai.metrics.intervals import Indices, by_patient
 THRESHOLD = 0.5
 """A place counts as altered if it is said to be so with more than this probability: one's own threshold is no excuse."""
 TWO = ("real", "altered")
-LOW: dict[str, Better] = {"calibration error": "low", "Brier score": "low"}
+BETTER: dict[str, Better] = {
+    "calibration error": "low",
+    "calibration error by chance alone": "",
+    "calibration error at the tested share": "low",
+    "Brier score": "low",
+}
 
 
 def figures(cases: Sequence[RegionCase], draws: int, seed: int = 0) -> tuple[Figure, ...]:
@@ -48,6 +53,8 @@ def figures(cases: Sequence[RegionCase], draws: int, seed: int = 0) -> tuple[Fig
             "F1": found.f1,
             "AUC": auc(x, y),
             "calibration error": calibration_error(x, y, weights=as_if_half(y)),
+            "calibration error by chance alone": error_by_chance(x, y),
+            "calibration error at the tested share": calibration_error(at_share(x, float(y.mean())), y),
             "Brier score": brier(x, y, weights=as_if_half(y)),
         }
         if four:
@@ -62,7 +69,7 @@ def figures(cases: Sequence[RegionCase], draws: int, seed: int = 0) -> tuple[Fig
     patients = [case.patient for case in cases]
     found = by_patient(statistic, patients, altered, draws, seed)
     return tuple(
-        figure(name, interval, len(cases), len(set(patients)), better=LOW.get(name, "high"))
+        figure(name, interval, len(cases), len(set(patients)), better=BETTER.get(name, "high"))
         for name, interval in found.items()
     )
 

@@ -39,6 +39,22 @@ def as_if_half(altered: Truth) -> Numbers:
     return np.asarray(np.where(y, count / 2 / max(1, y.sum()), count / 2 / max(1, (~y).sum())), dtype=np.float64)
 
 
+def at_share(probabilities: Numbers, share: float) -> Numbers:
+    """Probabilities that were given as if half of all cases were altered → the same where `share` (0…1) of them are (Bayes)."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    return np.asarray(p * share / (p * share + (1 - p) * (1 - share)))
+
+
+def error_by_chance(probabilities: Numbers, altered: Truth, draws: int = 25) -> float:
+    """Mean calibration error, as if half were altered, that so many cases would show if every probability were right: below it
+    nobody can get but by luck."""
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(altered, dtype=bool)
+    right = at_share(np.clip(p, 1e-9, 1 - 1e-9), float(y.mean()) if len(y) else 0.5)
+    rng = np.random.default_rng(0)
+    drawn = (rng.random(len(p)) < right for _ in range(draws))
+    return float(np.mean([calibration_error(p, one, weights=as_if_half(one)) for one in drawn]))
+
+
 def reliability(
     probabilities: Numbers, altered: Truth, bins: int = N_BINS, weights: Numbers | None = None
 ) -> Reliability:

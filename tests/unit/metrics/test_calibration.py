@@ -52,6 +52,25 @@ def test_what_is_right_for_a_half_is_wrong_for_a_tenth_unless_it_is_weighted() -
     assert c.calibration_error(p, y) > 0.1
 
 
+def test_a_perfect_forecaster_errs_by_chance_alone_and_a_boastful_one_more() -> None:
+    """Means of thirty draws of 400 cases."""
+    rows = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(0.7, 0.7, 400)
+        y = rng.random(400) < c.at_share(p, 0.2)
+        boasting = np.where(p > 0.5, 0.999, 0.001)
+        said = (c.calibration_error(one, y, weights=c.as_if_half(y)) for one in (p, boasting))
+        rows.append((*said, c.error_by_chance(p, y)))
+    perfect, boastful, by_chance = np.mean(rows, axis=0)
+    assert perfect == pytest.approx(by_chance, rel=0.15) and boastful > 3 * by_chance
+
+
+def test_another_share_by_hand() -> None:
+    """As likely as not among equally many; one in ten altered: 0.1. Certainty stays."""
+    assert c.at_share(np.array([0.5, 0.9, 0.0, 1.0]), 0.1) == pytest.approx([0.1, 0.5, 0.0, 1.0])
+
+
 def test_probabilities_outside_their_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0…1"):
         c.reliability(np.array([1.2]), np.array([True]))

@@ -40,7 +40,7 @@ from jachai.training.search_sets import hosts_of, slab, thick_enough
 from jachai.training.simulation import Plan, attacks_without, trained_painters
 
 SEED = 1009
-MARGIN_MM = 24.0
+MARGIN_MM = 12.0
 """A changed slab is searched with so much of the scan on either side: the map is smoothed, and lungs are found in 3D."""
 REAL = "ctgan"
 EVERY = "nothing"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jachai.core.errors import ModelError
 from jachai.core.finding import ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Mask, Volume
@@ -21,19 +20,13 @@ from jachai.detectors.bundle import Bundle, find_bundle, session
 from jachai.detectors.detector import Map, TamperMap
 from jachai.detectors.occlusion import occluded
 from jachai.detectors.searching import Basis, bases_of, explained
-from jachai.forensics.domain import STACK, basis_of
+from jachai.forensics.domain import basis_of
 from jachai.forensics.selfreference import measure
 from jachai.forensics.slicewise import STRIDE, looks, searched, smoothed
 
 ARCHITECTURE = "dense"
 INPUT, OUTPUT = "channels", "logits"
 """Names in the graph: (1, 7, j, i) → (1, 2, ⌈j/4⌉, ⌈i/4⌉)."""
-ACROSS_MM = 8.0
-"""Gaussian σ of the map across slices: what was altered spans 20–40 mm, what looks like it by chance does not."""
-HIGH, ROOM = 0.9, 0.5
-UNITS = {"slice": "logits", "volume": "spreads of the scan's own logits"}
-"""Of a stack, logits are counted from the scan's median in units of (its HIGH quantile − its median + ROOM): a scanner that the
-network never met moves and widens the logits of a whole scan. A single slice has too few places for that, or is altered in too many."""
 LOWEST = -20.0
 """Logits below it tell no more."""
 VIEWS = ((False, False, False), (False, True, True), (True, False, True), (True, True, False))
@@ -62,7 +55,7 @@ class Dense:
         where = searched(volume)
         network = network_of(self.bundle)
         logits, kinds = search(network, volume, where, lambda stage, share: progress(stage, (1 + share) / 2))
-        found = explained(volume, self.bundle, evidence, basis, where, in_units(logits, where), kinds)
+        found = explained(volume, self.bundle, evidence, basis, where, logits, kinds)
         views = views_of(where)
         return replace(
             found,
@@ -93,15 +86,7 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
         altered[look.k][place] = np.maximum(out[0, :rows, :columns], LOWEST)
         injected[look.k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
         progress("searching", (look.k + 1) / len(where))
-    return smoothed(altered, volume, across_mm=ACROSS_MM), smoothed(injected, volume, across_mm=ACROSS_MM)
-
-
-def in_units(logits: Map, where: Mask) -> Map:
-    """Logits of a scan → what its verdict rests on, see UNITS; `where`: the cells that were searched."""
-    if len(where) < STACK or not where.any():
-        return logits
-    median, high = np.quantile(logits[where], (0.5, HIGH))
-    return np.asarray((logits - median) / (high - median + ROOM), dtype=np.float32)
+    return smoothed(altered, volume), smoothed(injected, volume)
 
 
 def views_of(where: Mask) -> Sequence[tuple[bool, bool, bool]]:
@@ -134,7 +119,4 @@ def load(name: str | Path) -> Dense:
 
 def of_bundle(bundle: Bundle) -> Dense:
     """See `load`."""
-    bases = bases_of(bundle, ARCHITECTURE)
-    if any(bundle.card.calibration[basis].get("unit") != unit for basis, unit in UNITS.items()):
-        raise ModelError(f"'{bundle.card.name}' was calibrated for an older version.", "Train or import it again.")
-    return Dense(bundle, bases)
+    return Dense(bundle, bases_of(bundle, ARCHITECTURE))

@@ -84,11 +84,11 @@ def seen(slice_: Slice, cells: Mask, before: Slice | None, after: Slice | None) 
     return with_windows(slice_, compressed(bank, scales), before is not None and after is not None)
 
 
-def smoothed(values: Map, volume: Volume, in_plane_mm: float = SMOOTH_MM, across_mm: float = ACROSS_MM) -> Map:
+def smoothed(values: Map, volume: Volume, in_plane_mm: float = SMOOTH_MM) -> Map:
     """Gaussian mean in the plane and, where slices are near each other, across them."""
     pixel = volume.geometry.pixel_mm if volume.geometry else (DEFAULT_PIXEL_MM, DEFAULT_PIXEL_MM)
     step = volume.geometry.slice_step_mm if volume.geometry else None
-    across = across_mm / step if volume.shape[0] > 1 and step else 0.0
+    across = ACROSS_MM / step if volume.shape[0] > 1 and step else 0.0
     sigmas = (across, in_plane_mm / (pixel[0] * STRIDE), in_plane_mm / (pixel[1] * STRIDE))
     return np.asarray(ndimage.gaussian_filter(values, sigmas, truncate=3.0), dtype=np.float32)
 

@@ -21,7 +21,6 @@ from jachai.training.search_runs import SHARES, train_search
 from jachai.training.trainer import TrainSettings
 
 STEPS = 3500
-MARGINS = {"slice": 1.0, "volume": 0.3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,7 @@ class DenseLearner:
     architecture: str = dense.ARCHITECTURE
     steps: int = STEPS
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
-    units: Mapping[str, str] = field(default_factory=lambda: dense.UNITS)
-    margins: Mapping[str, float] = field(default_factory=lambda: MARGINS)
+    units: str = "logits"
     classes: tuple[str, ...] = ("altered", "injected if altered")
     limits: tuple[str, ...] = ()
 
@@ -46,7 +44,7 @@ class DenseLearner:
 
     def searched(self, net: nn.Module, volume: Volume, where: Mask) -> Map:
         """See `Learner`."""
-        return dense.in_units(dense.search(network_of(net), volume, where)[0], where)
+        return dense.search(network_of(net), volume, where)[0]
 
     def exported(self, net: nn.Module) -> bytes:
         """See `Learner`."""

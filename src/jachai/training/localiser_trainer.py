@@ -18,7 +18,7 @@ from jachai.detectors.detector import Map
 from jachai.training.dense import Draw
 from jachai.training.localiser import Localiser, fit
 from jachai.training.search_export import exported
-from jachai.training.search_runs import MARGINS, SHARES, train_search
+from jachai.training.search_runs import SHARES, train_search
 from jachai.training.trainer import TrainSettings
 
 STEPS = 1500
@@ -31,8 +31,7 @@ class LocaliserLearner:
     architecture: str = localiser.ARCHITECTURE
     steps: int = STEPS
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
-    units: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(MARGINS, "logits"))
-    margins: Mapping[str, float] = field(default_factory=lambda: MARGINS)
+    units: str = "logits"
     classes: tuple[str, ...] = ("intact", "removed", "injected")
     limits: tuple[str, ...] = ("Of a slice it proposes two dozen places; what it does not propose, it does not judge.",)
 

@@ -74,13 +74,12 @@ SHARES: Mapping[str, float] = {
 HARD_AT = (0.4, 0.7)
 HARD_SHARE, HARD_EVERY, HARD_SLAB, HARD_PLACES, HARD_LOGIT = 0.08, 4, 12, 3, -4.0
 """At these shares of its training a network that sees attacks is asked about the intact series it learns from: every fourth slice alone, and every other
-run of twelve slices together. The places that it suspects most (up to three of each, above this value) are shown to it from then on, as so large
+run of twelve slices together. The places that it suspects most (up to three of each, above this logit) are shown to it from then on, as so large
 a part of a batch."""
 INTACT_ONLY: Mapping[str, float] = {"intact": 1.0}
 """Shares of a learner that never sees an attack: none is simulated for it, and labelled slices are not looked at."""
-MARGINS = {"slice": 1.0, "volume": 1.0}
-"""By so many of the map's units the threshold lies above the most suspicious intact patient that a network never saw, unless a learner
-says otherwise."""
+MARGIN = 1.0
+"""Of the map's units (logits), by which the threshold lies above the most suspicious intact patient that a network never saw."""
 EVERY = 6
 """Every sixth slice of an intact series is scored alone, for the calibration of single slices."""
 SUPPORT_ROOM = 1.5
@@ -93,8 +92,7 @@ LOSSES = 25
 class Learner(Protocol):
     """What one search model adds to the stages. It is pickled: a frozen dataclass without state.
 
-    steps: of a training that is told nothing else. shares: groups of samples and their part of a batch. units: of its map, by
-    basis. margins: see MARGINS.
+    steps: of a training that is told nothing else. shares: groups of samples and their part of a batch. units: of its map.
     limits: sentences for the card, beside those of all search models.
     """
 
@@ -108,10 +106,7 @@ class Learner(Protocol):
     def shares(self) -> Mapping[str, float]: ...
 
     @property
-    def units(self) -> Mapping[str, str]: ...
-
-    @property
-    def margins(self) -> Mapping[str, float]: ...
+    def units(self) -> str: ...
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -182,7 +177,6 @@ def _card(run: Run, name: str, network: bytes, left: Who, record: dict[str, Any]
     used = [entry for entry in run.entries if run.attacks or entry.label is not Label.TAMPERED]
     patients = {entry.patient for entry in used if entry.label is not Label.TAMPERED}
     sources = sorted({entry.source for entry in used})
-    above = ", ".join(f"{learner.margins[basis]} {unit} ({basis}s)" for basis, unit in learner.units.items())
     return Card(
         name=name,
         role="search",
@@ -193,7 +187,7 @@ def _card(run: Run, name: str, network: bytes, left: Who, record: dict[str, Any]
         classes=learner.classes,
         threshold=1.0,
         threshold_from=(
-            f"evidence 1: {above} above the most suspicious intact patient, each scored by a network "
+            f"evidence 1: {MARGIN} {learner.units} above the most suspicious intact patient, each scored by a network "
             "that was trained without that patient"
         ),
         calibration=run.calibration(left),
@@ -375,8 +369,7 @@ class Run:
             values = np.array(sorted(scores.values()))
             out[basis] = {
                 "typical": round(float(np.quantile(values, TYPICAL)), 4),
-                "threshold": round(float(values[-1]) + self.learner.margins[basis], 4),
-                "unit": self.learner.units[basis],
+                "threshold": round(float(values[-1]) + MARGIN, 4),
                 "patients": [round(float(value), 4) for value in values],
             }
         return out

@@ -24,7 +24,7 @@ from jachai.detectors.detector import Map
 from jachai.forensics.channels import CHANNELS
 from jachai.training.dense import CROP, Draw, crop_of
 from jachai.training.search_export import exported
-from jachai.training.search_runs import INTACT_ONLY, MARGINS, train_search
+from jachai.training.search_runs import INTACT_ONLY, train_search
 from jachai.training.trainer import TrainSettings
 
 GAINS: Mapping[str, float] = {"corner": 1.0, "diagonal": 1.0, "middle": 1.0, "lung window": 14.0, "soft window": 9.0}
@@ -100,8 +100,7 @@ class UnsupervisedLearner:
     architecture: str = unsupervised.ARCHITECTURE
     steps: int = STEPS
     shares: Mapping[str, float] = field(default_factory=lambda: INTACT_ONLY)
-    units: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(MARGINS, "standard deviations"))
-    margins: Mapping[str, float] = field(default_factory=lambda: MARGINS)
+    units: str = "standard deviations"
     classes: tuple[str, ...] = ("altered",)
     limits: tuple[str, ...] = ("It learnt from no tampered scan, and does not tell injection from removal.",)
 

@@ -22,8 +22,7 @@ from jachai.forensics.slicewise import noise_levels, searched
 from jachai.scan.candidates import find
 
 CALIBRATION = {
-    basis: {"typical": -3.0, "threshold": 1.0, "patients": [-4.0, -3.0, 0.0], "unit": unit}
-    for basis, unit in dense.UNITS.items()
+    basis: {"typical": -3.0, "threshold": 1.0, "patients": [-4.0, -3.0, 0.0]} for basis in ("slice", "volume")
 }
 CARD = Card(
     name="dense",
@@ -124,7 +123,6 @@ def test_calibration_puts_the_threshold_at_one(engine) -> None:
         {"architecture": "other"},
         {"inputs": {"channels": ["corner"]}},
         {"calibration": {"slice": CALIBRATION["slice"]}},
-        {"calibration": {**CALIBRATION, "volume": {**CALIBRATION["volume"], "unit": "logits"}}},
         {"calibration": {**CALIBRATION, "volume": {"typical": 1.0, "threshold": 0.0, "patients": [0.0]}}},
         {"calibration": {**CALIBRATION, "volume": {"typical": 0.0, "threshold": 1.0, "patients": []}}},
     ],
@@ -158,23 +156,6 @@ def test_a_scan_whose_noise_is_unlike_all_that_was_learnt_from_is_limited(engine
         card = replace(CARD, inputs={**CARD.inputs, "support": {"diagonal": [low, high]}})
         found = dense.Dense(Bundle(card, b""), engine.bases).examine(volume)
         assert any("unlike" in limit for limit in found.limits) == strange
-
-
-def test_a_stack_is_held_against_itself_and_a_single_slice_is_not() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(-3, 1, (9, 20, 20)).astype(np.float32)
-    logits[4, 10, 10] = 4.0
-    where = np.ones(logits.shape, bool)
-    where[:, :5] = False
-    plain = dense.in_units(logits, where)
-    assert np.unravel_index(plain.argmax(), plain.shape) == (4, 10, 10) and plain[where].min() < 0
-    assert dense.in_units(logits + 5, where) == pytest.approx(plain, abs=1e-4), "another scanner, all of it suspicious"
-    elsewhere = np.where(where, logits, 50.0).astype(np.float32)
-    assert dense.in_units(elsewhere, where)[where] == pytest.approx(plain[where]), "what was not searched has no say"
-    noisier = dense.in_units(np.where(logits < 2, -3 + 3 * (logits + 3), logits).astype(np.float32), where)
-    assert noisier.max() < 0.6 * plain.max(), "where chance alone reaches far"
-    assert np.array_equal(dense.in_units(logits[4:5], where[4:5]), logits[4:5])
-    assert np.array_equal(dense.in_units(logits, np.zeros_like(where)), logits)
 
 
 def test_coarse_values_are_limited(engine) -> None:

@@ -53,7 +53,8 @@ class Occluded:
 class Finding:
     """A suspicious place. center_kji and box_kji (half open) in voxels; center_mm (x, y, z) LPS, None for pictures.
     same_as_kji: centre of the place where the same tissue stands a second time, None where none was found. network: what a network's
-    suspicion rests on, most first; empty where none had a say."""
+    suspicion rests on, most first; empty where none had a say. judged: probability that it was altered, as if half of
+    all places were, by the model that looks again; None where it was not asked."""
 
     kind: Kind
     score: float
@@ -65,6 +66,7 @@ class Finding:
     cues: tuple[Cue, ...]
     same_as_kji: tuple[float, float, float] | None = None
     network: tuple[Occluded, ...] = ()
+    judged: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of this place."""
@@ -79,6 +81,7 @@ class Finding:
             "cues": [{"name": cue.name, "z": _rounded(cue.z, 2)} for cue in self.cues],
             "same_as_kji": None if self.same_as_kji is None else [_rounded(c, 2) for c in self.same_as_kji],
             "network": [{"name": one.name, "fall": _rounded(one.fall, 2)} for one in self.network],
+            "judged": _rounded(self.judged, 3),
         }
 
 

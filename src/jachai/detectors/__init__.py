@@ -25,9 +25,12 @@ def _dense() -> Detector:
 
 def _jachai() -> Detector:
     from jachai.detectors.by_modality import ByModality
+    from jachai.detectors.nodules import judge
+    from jachai.detectors.second_stage import SecondStage, shipped_bases
 
     statistics = _selfreference()
-    return ByModality(_with_statistics("jachai", find_bundle("dense"), statistics), statistics)
+    first = _with_statistics("network and statistics", find_bundle("dense"), statistics)
+    return ByModality(SecondStage("jachai", first, judge(), shipped_bases()), statistics)
 
 
 def _with_statistics(name: str, bundle: Bundle, statistics: Detector) -> Detector:

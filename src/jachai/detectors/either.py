@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jachai.core.finding import Kind, ModelIdentity
+from jachai.core.finding import ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Volume
-from jachai.detectors.detector import Detector, Map, Occluder, Reference, TamperMap
-
-EVEN = np.float32(0.5)
+from jachai.detectors.detector import Detector, Occluder, TamperMap, kind_by_cues, kind_of, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +40,10 @@ class Either:
         if found.stride != told.stride:
             raise ValueError("the maps of the two engines lie on different grids")
         stronger = found.evidence >= told.evidence
-        network_kind = np.full_like(found.evidence, EVEN) if found.injected is None else found.injected
         return replace(
             told,
             evidence=np.maximum(found.evidence, told.evidence),
-            injected=np.where(stronger, network_kind, kind_by_cues(told)).astype(np.float32),
+            injected=np.where(stronger, kind_of(found), kind_by_cues(told)).astype(np.float32),
             reference=together(found.reference, told.reference),
             occluded=_by_network(found),
             limits=tuple(dict.fromkeys((*told.limits, *found.limits))),
@@ -57,20 +54,3 @@ def _by_network(found: TamperMap) -> Occluder | None:
     """Only where the network itself would call a place altered does anything rest on it."""
     told = found.occluded
     return told and (lambda index: told(index) if found.evidence[index] > 1 else ())
-
-
-def kind_by_cues(told: TamperMap) -> Map:
-    """1 where the strongest cue speaks for an injection, 0 for a removal, ½ where it tells neither."""
-    best = np.full(told.evidence.shape, -np.inf, dtype=np.float32)
-    kind = np.full(told.evidence.shape, EVEN, dtype=np.float32)
-    for name, share in told.cue_evidence.items():
-        here = np.nan_to_num(share, nan=-np.inf) > best
-        best = np.where(here, share, best)
-        kind[here] = {Kind.INJECTED: 1.0, Kind.REMOVED: 0.0}.get(told.kinds[name], 0.5)
-    return kind
-
-
-def together(one: Reference, two: Reference) -> Reference:
-    """Of an alarm of either: every intact score of both counts, over the fewer patients: p is never too small."""
-    n = min(len(one.scores), len(two.scores))
-    return Reference(two.basis, tuple(sorted((*one.scores, *two.scores))[-n:]), one.calibrated and two.calibrated)

@@ -37,12 +37,13 @@ def bases_of(bundle: Bundle, architecture: str) -> dict[str, Basis]:
             f"'{card.name}' is no {architecture} search model of this version.", "Train or import it again."
         )
     try:
-        return {name: _basis(name, card.calibration[name]) for name in BASES}
+        return {name: basis_from(name, card.calibration[name]) for name in BASES}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"The calibration of '{card.name}' is missing or damaged.", "Train it again.") from error
 
 
-def _basis(name: str, entry: Mapping[str, Any]) -> Basis:
+def basis_from(name: str, entry: Mapping[str, Any]) -> Basis:
+    """An entry of a calibration: typical value, threshold, scores of patients. Raises ValueError, KeyError or TypeError."""
     typical, threshold = float(entry["typical"]), float(entry["threshold"])
     if not threshold > typical or not entry["patients"]:
         raise ValueError("no threshold")

@@ -13,8 +13,8 @@ from jachai.core.errors import JachaiError
 from jachai.core.finding import Examination, Verdict
 from jachai.core.volume import Volume
 from jachai.evaluate.scans import Place, Scan
+from jachai.forensics.peaks import DEFAULT_SPACING_MM
 from jachai.metrics.localization import FAR_MM, Search, distances_mm, hits_of
-from jachai.scan.candidates import DEFAULT_SPACING_MM
 
 CLASSES = ("TB", "TM", "FB", "FM")
 """Real place without cancer, real cancer, cancer removed, cancer injected (the words of CT-GAN)."""

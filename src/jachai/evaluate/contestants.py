@@ -26,7 +26,8 @@ from jachai.dataset.manifest import Entry
 from jachai.detectors.detector import Detector
 from jachai.evaluate.answers import N_REAL, Probabilities, RegionModel, SearchModel
 from jachai.evaluate.scans import Place
-from jachai.scan.candidates import cell_spacing_mm, score_of
+from jachai.forensics.peaks import cell_spacing_mm
+from jachai.scan.candidates import score_of
 from jachai.scan.scanner import examine
 from jachai.scan.verdict import THRESHOLD
 

@@ -275,7 +275,7 @@ class _Pages:
         if finding.diameter_mm is not None:
             parts.append(self.say("findings.size", mm=self.words.number(finding.diameter_mm)))
         parts.append(self.say("findings.score", score=float(finding.score)))
-        more = (wording.twin(finding, self.words), wording.network(finding, self.words))
+        more = (one(finding, self.words) for one in (wording.twin, wording.network, wording.judged))
         return "; ".join([*parts, *(words for words in more if words is not None)])
 
     def place(self, one: Sheet, place: PrintedPlace, title: str, *, across: bool) -> None:

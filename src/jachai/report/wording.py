@@ -95,6 +95,11 @@ def twin(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
     return words.say("findings.twin", slice=round(k) + 1, row=round(j) + 1, column=round(i) + 1)
 
 
+def judged(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
+    """What the model that looks again says of a place; None where it was not asked."""
+    return None if finding.judged is None else words.say("findings.judged", p=words.number(finding.judged, 2))
+
+
 def network(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
     """What a network's suspicion of a place rests on, in shares of the whole fall; None where none had a say."""
     whole = sum(one.fall for one in finding.network)

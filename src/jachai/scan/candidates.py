@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import ndimage
 
 from jachai.core.finding import Cue, Finding, Kind
-from jachai.core.volume import Box, Mask, Volume
+from jachai.core.volume import Box, Volume
 from jachai.detectors.detector import Map, TamperMap
+from jachai.forensics.peaks import Peak, cell_spacing_mm, peaks
 
-MOST = 10
-"""How many candidates are kept."""
-APART_MM = 20.0
-"""Two candidates closer than this are one place: an altered cube is 20–40 mm wide."""
-REACH_MM = 24.0
-"""A candidate reaches at most this far from its peak."""
-BOX_SHARE = 0.5
-"""The box holds what is connected to the peak above this share of its evidence."""
+JUDGED_MM = 12.0
+"""A place that was judged so near to a candidate is the candidate."""
 UNDECIDED = 0.15
 """A predicted kind this near to even odds is no kind."""
-DEFAULT_SPACING_MM = (1.0, 0.7, 0.7)
-"""For distances within a picture only, which has no geometry; no millimetre of it is reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """One place on the coarse grid: where, how much, and the cells that belong to it."""
-
-    index: tuple[int, int, int]
-    evidence: float
-    box: Box
-    centroid: tuple[float, float, float]
-    area_cells: float
 
 
 def score_of(evidence: Map | float) -> Map:
@@ -46,53 +25,6 @@ def find(volume: Volume, found: TamperMap) -> tuple[Finding, ...]:
     """The best `MOST` places, most suspicious first."""
     spacing = cell_spacing_mm(volume, found.stride)
     return tuple(_finding(volume, found, peak) for peak in peaks(found.evidence, spacing))
-
-
-def cell_spacing_mm(volume: Volume, stride: int) -> tuple[float, float, float]:
-    """(k, j, i) distance between cells of the map in mm."""
-    dk, dj, di = volume.spacing_mm or DEFAULT_SPACING_MM
-    return dk or DEFAULT_SPACING_MM[0], dj * stride, di * stride
-
-
-def peaks(evidence: Map, spacing_mm: tuple[float, float, float]) -> list[Peak]:
-    """Local maxima, greedily, each at least APART_MM from the ones before."""
-    local = (evidence == ndimage.maximum_filter(evidence, size=3)) & np.isfinite(evidence)
-    places = np.argwhere(local)
-    order = np.argsort(-evidence[local], kind="stable")
-    step = np.asarray(spacing_mm)
-    chosen: list[Peak] = []
-    for place in places[order]:
-        if len(chosen) == MOST:
-            break
-        if all(np.linalg.norm((place - peak.index) * step) >= APART_MM for peak in chosen):
-            chosen.append(_peak(evidence, (int(place[0]), int(place[1]), int(place[2])), step))
-    return chosen
-
-
-def _peak(evidence: Map, index: tuple[int, int, int], step: np.ndarray) -> Peak:
-    height = float(evidence[index])
-    reach = np.maximum(1, np.round(REACH_MM / step)).astype(int)
-    low = np.maximum(0, np.array(index) - reach)
-    high = np.minimum(evidence.shape, np.array(index) + reach + 1)
-    window = evidence[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-    region = _connected(window >= _foot(height), tuple(np.array(index) - low))
-    cells = np.argwhere(region) + low
-    first, last = cells.min(axis=0), cells.max(axis=0) + 1
-    weights = evidence[tuple(cells.T)] - min(0.0, float(evidence[tuple(cells.T)].min())) + 1e-6
-    centre = np.average(cells, axis=0, weights=weights)
-    box: Box = ((int(first[0]), int(last[0])), (int(first[1]), int(last[1])), (int(first[2]), int(last[2])))
-    area = float(region.sum(axis=(1, 2)).max())
-    return Peak(index, height, box, (float(centre[0]), float(centre[1]), float(centre[2])), area)
-
-
-def _foot(height: float) -> float:
-    """Evidence above which a cell belongs to a peak; also right for peaks below zero."""
-    return height - (1 - BOX_SHARE) * max(abs(height), 0.2)
-
-
-def _connected(above: Mask, seed: tuple[int, ...]) -> Mask:
-    labels, _ = ndimage.label(above)
-    return np.asarray(labels == labels[seed])
 
 
 def _finding(volume: Volume, found: TamperMap, peak: Peak) -> Finding:
@@ -121,7 +53,17 @@ def _finding(volume: Volume, found: TamperMap, peak: Peak) -> Finding:
         cues=_cues(found, peak),
         same_as_kji=_twin(found, peak),
         network=found.occluded(peak.index) if found.occluded and peak.evidence > 1 else (),
+        judged=_judged(found, center, cell_spacing_mm(volume, stride)),
     )
+
+
+def _judged(found: TamperMap, center: tuple[float, float, float], step_mm: tuple[float, float, float]) -> float | None:
+    """What a second stage says of the surest place near by; None where it looked at none."""
+    voxel = np.array(step_mm) / [1, found.stride, found.stride]
+    near = [
+        one.altered for one in found.judged if np.linalg.norm((np.array(one.center_kji) - center) * voxel) <= JUDGED_MM
+    ]
+    return max(near, default=None)
 
 
 def _twin(found: TamperMap, peak: Peak) -> tuple[float, float, float] | None:

@@ -31,8 +31,8 @@ from jachai.dataset.manifest import Entry, Label
 from jachai.detectors.bundle import Bundle, Card, digest_of, write_bundle
 from jachai.forensics.channels import CHANNELS
 from jachai.forensics.domain import STACK
+from jachai.forensics.peaks import cell_spacing_mm, peaks
 from jachai.forensics.slicewise import RESIDUALS, STRIDE, Map, noise_levels, searched
-from jachai.scan.candidates import cell_spacing_mm, peaks
 from jachai.training.dense import Draw, Ready, made_ready
 from jachai.training.search_data import Samples
 from jachai.training.search_sets import (

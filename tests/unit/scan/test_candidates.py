@@ -10,6 +10,7 @@ from tests.unit.synthetic_chest import synthetic_chest
 
 from jachai.core.finding import Kind, Occluded, Verdict
 from jachai.detectors.detector import Reference, TamperMap
+from jachai.forensics import peaks
 from jachai.forensics.repeats import Repeat
 from jachai.scan import candidates, verdict
 
@@ -66,13 +67,13 @@ def test_candidates_are_ranked_apart_and_at_most_ten(seed: int) -> None:
     evidence = np.random.default_rng(seed).normal(size=(3, 40, 40)).astype(np.float32)
     evidence[:, :3] = -np.inf
     step = (2.0, 3.6, 3.6)
-    found = candidates.peaks(evidence, step)
-    assert 1 <= len(found) <= candidates.MOST
+    found = peaks.peaks(evidence, step)
+    assert 1 <= len(found) <= peaks.MOST
     assert found[0].evidence == evidence.max()
     assert [p.evidence for p in found] == sorted((p.evidence for p in found), reverse=True)
     for n, a in enumerate(found):
         for b in found[:n]:
-            assert np.linalg.norm((np.array(a.index) - b.index) * step) >= candidates.APART_MM
+            assert np.linalg.norm((np.array(a.index) - b.index) * step) >= peaks.APART_MM
 
 
 def test_nothing_measured_gives_no_candidate() -> None:

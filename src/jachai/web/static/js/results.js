@@ -135,11 +135,12 @@ function placeButton(place, n, result, goTo) {
   const size = place.diameter_mm === null ? null : t("findings.size", { mm: num(place.diameter_mm) });
   const twin = place.same_as_kji && t("findings.twin", slicePlace(place.same_as_kji));
   const network = place.network.length > 0 && t("findings.network", { parts: networkParts(place.network).join(", ") });
+  const judged = place.judged !== null && t("findings.judged", { p: num(place.judged, 2) });
   return h(
     "button",
     { type: "button", class: "place", "data-slice": Math.round(place.center_kji[0]), onclick: () => goTo(place) },
     h("span", { class: "number" }, num(n + 1)),
-    h("span", {}, h("b", {}, words), h("br"), h("span", { class: "small" }, [where, size, t("findings.score", { score: place.score }), twin, network].filter(Boolean).join(" · "))),
+    h("span", {}, h("b", {}, words), h("br"), h("span", { class: "small" }, [where, size, t("findings.score", { score: place.score }), twin, network, judged].filter(Boolean).join(" · "))),
   );
 }
 

@@ -3,8 +3,9 @@
     python benchmarks/whole_volumes.py --run RUN --data MANIFEST [--attacks 4] [--json FILE]
 
 RUN is the folder of a dense training (`jachai train dense --out RUN`). Each of its networks that left out a fifth of the patients
-(`RUN/part-K/bundle`) is asked about the whole series of that fifth, as they are and attacked with a seed that no training used; alone, and with
-the self-reference engine as the default engine does. Self-reference learns from no attack, but its thresholds were set by these patients. Of series of more
+(`RUN/part-K/bundle`) is asked about the whole series of that fifth, as they are and attacked with a seed that no training used: alone, with
+the self-reference engine, and as the default engine does, with a second look by a judge that has not seen them either (`RUN/second/part-K`, of
+`train_second_stage.py`). Self-reference learns from no attack, but its thresholds were set by these patients. Of series of more
 than MOST slices, the middle is taken. The score of a scan is its highest evidence; *found*: it lies above the threshold **and** within 20 mm of
 the attacked box's centre. Painters are those of the user's shelf. Intervals: bootstrap by patient.
 """
@@ -27,8 +28,11 @@ from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Volume
 from jachai.dataset.manifest import read_manifest
 from jachai.detectors import load
+from jachai.detectors.bundle import read_bundle
 from jachai.detectors.detector import Detector, TamperMap
 from jachai.detectors.either import Either
+from jachai.detectors.region import region_model
+from jachai.detectors.second_stage import SecondStage, bases_from
 from jachai.metrics.detection import auc
 from jachai.metrics.intervals import Indices, Interval, by_patient
 from jachai.scan import candidates
@@ -85,7 +89,11 @@ def work(job: tuple[Path, Path, str, int]) -> list[Row]:
     volume = middle_of(whole)
     network = Once(load(f"{run}/part-{part_of(host.patient)}/bundle"))
     statistics = Once(load("selfreference"))
-    engines = {"network alone": network, "selfreference": statistics, "default": Either("either", network, statistics)}
+    both = Once(Either("either", network, statistics))
+    second = run / "second" / f"part-{part_of(host.patient)}"
+    judge = region_model(read_bundle(second / "bundle"))
+    default = SecondStage("default", both, judge, bases_from(json.loads((second / "calibration.json").read_text())))
+    engines = {"network alone": network, "selfreference": statistics, "both": both, "default": default}
     rows: list[Row] = []
 
     def ask(scan: Volume, family: str, attack: str, record: AttackRecord | None) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from jachai.core.errors import ModelError
 from jachai.core.finding import ModelIdentity, Nodule
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Volume
-from jachai.detectors.bundle import CLASSES, REINSTALL
+from jachai.detectors.bundle import CLASSES
 from jachai.detectors.detector import Detector, Judged, Map, TamperMap, kind_of, together
 from jachai.detectors.nodules import examined_nodules
 from jachai.detectors.region import Probabilities, RegionModel, altered
@@ -143,10 +144,14 @@ def _disc(volume: Volume, found: TamperMap, place: Judged) -> tuple[tuple[slice,
     return where, np.asarray(np.sqrt(squared) / REACH_MM, dtype=np.float32)
 
 
+def bases_from(told: Mapping[str, Any]) -> dict[str, Basis]:
+    """What a calibration's file holds, as SecondStage uses it. Raises ValueError, KeyError or TypeError."""
+    return {because: basis_from("volume", told[because]) for because in (CANDIDATE, NODULE)}
+
+
 def shipped_bases() -> dict[str, Basis]:
     """The calibration in the package. Raises ModelError if that file is missing or damaged."""
     try:
-        told = json.loads((resources.files("jachai.detectors") / CALIBRATION_FILE).read_text(encoding="utf-8"))
-        return {because: basis_from("volume", told[because]) for because in (CANDIDATE, NODULE)}
+        return bases_from(json.loads((resources.files("jachai.detectors") / CALIBRATION_FILE).read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError("The calibration of the second look cannot be read.", REINSTALL) from error
+        raise ModelError("The calibration of the second look cannot be read.", "Install Jachai again.") from error

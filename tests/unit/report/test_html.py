@@ -223,3 +223,7 @@ def test_a_place_that_a_network_suspects_says_what_it_goes_by(tmp_path: Path) ->
     found = replace(plain.result, findings=(asked, *rest))
     page = page_of(replace(plain, result=found), folder=tmp_path / "asked")
     assert "goes by: noise outside the scanner's band (75 %), brightness and shape (25 %)" in page.text
+    assert "second look" not in page.text
+    again = replace(plain.result, findings=(replace(first, judged=0.974), *rest))
+    page = page_of(replace(plain, result=again), folder=tmp_path / "again")
+    assert "a second look says altered with a probability of 0.97 (as if half of all places were)" in page.text

@@ -127,7 +127,11 @@ def test_a_place_that_stands_in_the_scan_twice_names_the_other(tmp_path: Path) -
 
 def test_a_place_that_a_network_suspects_says_what_it_goes_by(tmp_path: Path) -> None:
     plain = made_up.tampered()
-    asked = replace(plain.result.findings[0], network=(Occluded("corner", 6.0), Occluded("brightness", 2.0)))
+    asked = replace(
+        plain.result.findings[0], network=(Occluded("corner", 6.0), Occluded("brightness", 2.0)), judged=0.97
+    )
     found = replace(plain.result, findings=(asked, *plain.result.findings[1:]))
     text = text_of(write_pdf([replace(plain, result=found)], tmp_path / "r.pdf"))
-    assert "noise outside the scanner's band (75 %), brightness and shape (25 %)" in " ".join(text.split())
+    said = " ".join(text.split())
+    assert "noise outside the scanner's band (75 %), brightness and shape (25 %)" in said
+    assert "altered with a probability of 0.97" in said

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.synthetic_chest import synthetic_chest
 
 from jachai.core.finding import Kind, Occluded, Verdict
-from jachai.detectors.detector import Reference, TamperMap
+from jachai.detectors.detector import Judged, Reference, TamperMap
 from jachai.forensics import peaks
 from jachai.forensics.repeats import Repeat
 from jachai.scan import candidates, verdict
@@ -60,6 +60,16 @@ def test_a_network_is_asked_what_it_goes_by_only_at_places_above_the_threshold()
     first, second = candidates.find(volume, replace(tamper_map(evidence), occluded=occluded))[:2]
     assert asked == [(4, 22, 24)] and first.network == (Occluded("corner", 2.5),) and second.network == ()
     assert first.to_json()["network"] == [{"name": "corner", "fall": 2.5}]
+
+
+def test_a_candidate_tells_what_the_second_look_says_of_the_surest_place_near_by() -> None:
+    volume = synthetic_chest(9, side=128)
+    evidence = bump((9, 32, 32), (4, 10, 8), 2.0) + bump((9, 32, 32), (4, 22, 24), 3.0) - 0.3
+    middle = (4.0, 22 * 4 + 1.5, 24 * 4 + 1.5)
+    near, nearer = (Judged((4.0, middle[1] + d, middle[2]), p, 0.5, "candidate", 1.0) for d, p in ((9, 0.8), (2, 0.3)))
+    far = Judged((4.0, middle[1] - 30, middle[2]), 0.99, 0.5, "nodule", 1.0)
+    first, second = candidates.find(volume, replace(tamper_map(evidence), judged=(near, nearer, far)))[:2]
+    assert first.judged == 0.8 and second.judged is None
 
 
 @given(st.integers(0, 10_000))

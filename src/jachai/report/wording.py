@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from jachai.core.finding import Calibration, Finding, Nodule, ScanResult, Verdict
 from jachai.report.catalogue import Catalogue, catalogue
 
+THRESHOLD = 0.5
+"""Of the score of a place."""
+SUREST = 0.99
+"""No probability is written as 1."""
+
 BLIND_SPOTS = ("noise", "whole", "before", "disease")
 """What Jachai cannot see: keys `blind.NAME` of the catalogue."""
 ENGLISH = catalogue("en")
@@ -96,8 +101,10 @@ def twin(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
 
 
 def judged(finding: Finding, words: Catalogue = ENGLISH) -> str | None:
-    """What the model that looks again says of a place; None where it was not asked."""
-    return None if finding.judged is None else words.say("findings.judged", p=words.number(finding.judged, 2))
+    """What the model that looks again says of a place above the threshold; None where it was not asked, or of a harmless place."""
+    if finding.judged is None or finding.score <= THRESHOLD:
+        return None
+    return words.say("findings.judged", p=words.number(min(finding.judged, SUREST), 2))
 
 
 def network(finding: Finding, words: Catalogue = ENGLISH) -> str | None:

@@ -226,4 +226,6 @@ def test_a_place_that_a_network_suspects_says_what_it_goes_by(tmp_path: Path) ->
     assert "second look" not in page.text
     again = replace(plain.result, findings=(replace(first, judged=0.974), *rest))
     page = page_of(replace(plain, result=again), folder=tmp_path / "again")
-    assert "a second look says altered with a probability of 0.97 (as if half of all places were)" in page.text
+    assert "a second look: altered with a probability of 0.97 (as if half of all places were)" in page.text
+    below = replace(plain.result, findings=(), candidates=(replace(first, judged=0.974, score=0.4),))
+    assert "0.97" not in page_of(replace(plain, result=below), folder=tmp_path / "below").text

@@ -135,7 +135,7 @@ function placeButton(place, n, result, goTo) {
   const size = place.diameter_mm === null ? null : t("findings.size", { mm: num(place.diameter_mm) });
   const twin = place.same_as_kji && t("findings.twin", slicePlace(place.same_as_kji));
   const network = place.network.length > 0 && t("findings.network", { parts: networkParts(place.network).join(", ") });
-  const judged = place.judged !== null && t("findings.judged", { p: num(place.judged, 2) });
+  const judged = place.judged !== null && result.verdict === "tampered" && t("findings.judged", { p: num(Math.min(place.judged, 0.99), 2) });
   return h(
     "button",
     { type: "button", class: "place", "data-slice": Math.round(place.center_kji[0]), onclick: () => goTo(place) },

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from jachai.core.errors import UsageError
-from jachai.detectors.bundle import Bundle, find_bundle, places
+from jachai.detectors.bundle import SHIPPED, Bundle, find_bundle, places, read_bundle
 from jachai.detectors.detector import Detector
 
 
@@ -25,12 +25,17 @@ def _dense() -> Detector:
 
 def _jachai() -> Detector:
     from jachai.detectors.by_modality import ByModality
-    from jachai.detectors.nodules import judge
+    from jachai.detectors.nodules import JUDGE, judge
+    from jachai.detectors.region import region_model
     from jachai.detectors.second_stage import SecondStage, shipped_bases
 
     statistics = _selfreference()
     first = _with_statistics("network and statistics", find_bundle("dense"), statistics)
-    return ByModality(SecondStage("jachai", first, judge(), shipped_bases()), statistics)
+    calibrated = region_model(
+        read_bundle(SHIPPED / JUDGE)
+    )  # the bases are those of this judge, whatever the user has made
+    lists = calibrated.identity == judge().identity
+    return ByModality(SecondStage("jachai", first, calibrated, shipped_bases(), lists), statistics)
 
 
 def _with_statistics(name: str, bundle: Bundle, statistics: Detector) -> Detector:

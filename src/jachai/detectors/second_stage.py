@@ -45,12 +45,14 @@ noticed, as the judge alone says."""
 
 @dataclass(frozen=True, slots=True)
 class SecondStage:
-    """first: finds candidates; what it calls altered stays so. bases: reason → how strong the strongest place of intact volumes was."""
+    """first: finds candidates; what it calls altered stays so. bases: reason → how strong the strongest place of intact volumes was.
+    lists: the nodules that it judged are those of the result; False where the user has a judge of his own for these."""
 
     name: str
     first: Detector
     judge: RegionModel
     bases: Mapping[str, Basis]
+    lists: bool = True
 
     @property
     def identity(self) -> ModelIdentity:
@@ -72,7 +74,7 @@ class SecondStage:
             injected=np.where(own > found.evidence, _kinds(volume, found, places), kind_of(found)).astype(np.float32),
             reference=reduce(together, (basis.reference for basis in self.bases.values()), found.reference),
             judged=places,
-            nodules=nodules,
+            nodules=nodules if self.lists else None,
         )
 
 

@@ -15,8 +15,11 @@ from jachai.core.finding import ModelIdentity
 from jachai.core.geometry import Geometry
 from jachai.core.volume import Modality, Volume
 from jachai.detectors import bundle, nodules
+from jachai.detectors import load as load_engine
 from jachai.detectors.bundle import models_folder, write_bundle
+from jachai.detectors.by_modality import ByModality
 from jachai.detectors.nodules import MOST, examined_nodules
+from jachai.detectors.second_stage import SecondStage
 
 ROW, COLUMN = LUNG_PLACE
 MIDDLE = 14
@@ -96,3 +99,14 @@ def test_the_model_that_ships_judges_and_a_missing_one_is_an_error(tmp_path, mon
     monkeypatch.setattr(bundle, "SHIPPED", tmp_path)
     with pytest.raises(ModelError, match="missing"):
         nodules.judge()
+
+
+def test_a_judge_of_ones_own_lists_nodules_and_enters_no_verdict(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACHAI_HOME", str(tmp_path))
+    shipped = load_engine()
+    assert isinstance(shipped, ByModality) and isinstance(shipped.ct, SecondStage) and shipped.ct.lists
+    made = sample_bundle(name="nodules")
+    write_bundle(models_folder() / "nodules", made.onnx_bytes, made.card)
+    mine = load_engine()
+    assert isinstance(mine, ByModality) and isinstance(mine.ct, SecondStage) and not mine.ct.lists
+    assert mine.ct.judge.identity == shipped.ct.judge.identity != nodules.judge().identity

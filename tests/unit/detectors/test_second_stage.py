@@ -114,6 +114,8 @@ def test_a_nodule_that_the_first_stage_did_not_notice_is_judged(listed: list[int
     assert first.kind is Kind.INJECTED and np.hypot(*np.subtract(first.center_kji[1:], LUNG_PLACE)) < 12
     assert result.nodules is not None and result.nodules[0].altered == pytest.approx(0.99)
     assert len(listed) == 1, "nodules are looked for once"
+    own = replace(engine(-0.9, Judge(0.99)), lists=False)
+    assert own.examine(volume).nodules is None and own.examine(volume).judged, "the user's own judge lists them"
     calm = scanner.examine(volume, engine(-0.9, Judge(0.3))).result
     assert not calm.findings and calm.nodules
 

@@ -71,11 +71,9 @@ SHARES: Mapping[str, float] = {
     "far": 0.12,
 }
 """Of a batch. Groups without samples are left out."""
-HARD_AT = (0.4, 0.7)
-HARD_SHARE, HARD_EVERY, HARD_SLAB, HARD_PLACES, HARD_LOGIT = 0.08, 4, 12, 3, -4.0
-"""At these shares of its training a network that sees attacks is asked about the intact series it learns from: every fourth slice alone, and every other
-run of twelve slices together. The places that it suspects most (up to three of each, above this logit) are shown to it from then on, as so large
-a part of a batch."""
+HARD_SHARE, HARD_EVERY, HARD_PLACES, HARD_LOGIT = 0.12, 4, 3, -4.0
+"""Half-way through its training a network that sees attacks is asked about every fourth slice of the intact series it learns from;
+the places that it suspects most (up to three a slice, above this logit) are shown to it from then on, as so large a part of a batch."""
 INTACT_ONLY: Mapping[str, float] = {"intact": 1.0}
 """Shares of a learner that never sees an attack: none is simulated for it, and labelled slices are not looked at."""
 MARGIN = 1.0
@@ -303,7 +301,7 @@ class Run:
         draws = self.draws(left)
         for step, loss in self.learner.fit(net, draws, self.steps, self.seed * 97 + number):
             recent.append(loss)
-            if self.attacks and step in {round(share * self.steps) for share in HARD_AT}:
+            if step == self.steps // 2 and self.attacks:
                 draws += self.hard(net, left)
                 net.train()
             if step % LOSSES == 0:
@@ -314,18 +312,16 @@ class Run:
     def hard(self, net: nn.Module, left: Who) -> list[Draw]:
         """What the network takes for altered in intact series that it may learn from."""
 
-        def suspicious(volume: Volume) -> list[tuple[int, int, int]]:
+        def suspicious(volume: Volume) -> list[tuple[int, int]]:
             where = searched(volume)
             if not where.any():
                 return []
             evidence = np.where(where, self.learner.searched(net, volume, where), -np.inf).astype(np.float32)
             found = peaks(evidence, cell_spacing_mm(volume, STRIDE))[:HARD_PLACES]
-            return [
-                (k, j * STRIDE, i * STRIDE) for k, j, i in (one.index for one in found if one.evidence > HARD_LOGIT)
-            ]
+            return [(one.index[1] * STRIDE, one.index[2] * STRIDE) for one in found if one.evidence > HARD_LOGIT]
 
         hosts = [one for one in self.hosts if not left(one.patient)]
-        samples = hard_samples(hosts, suspicious, HARD_EVERY, HARD_SLAB)
+        samples = hard_samples(hosts, suspicious, HARD_EVERY)
         return [Draw(made_ready(samples, self.seed), np.arange(len(samples)), HARD_SHARE)] if len(samples) else []
 
     def intact_scores(self, net: nn.Module, part: int) -> dict[str, dict[str, float]]:

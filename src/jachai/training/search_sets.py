@@ -219,21 +219,18 @@ def lesion_samples(entries: Sequence[Entry], seed: int, copies: int = COPIES) ->
 
 
 def hard_samples(
-    series: Sequence[Series], suspicious: Callable[[Volume], Sequence[tuple[int, int, int]]], every: int, slab_of: int
+    series: Sequence[Series], suspicious: Callable[[Volume], Sequence[tuple[int, int]]], every: int
 ) -> Samples:
-    """Places of intact series that a half-trained network takes for altered: (slice, row, column) by `suspicious`, asked of every
-    `every`-th slice alone, and of every other run of `slab_of` slices together."""
+    """Places of intact series that a half-trained network takes for altered: (row, column) by `suspicious`, asked of every
+    `every`-th slice alone."""
     cuts = []
     for one in series:
         volume = one.read()
-        count = volume.shape[0]
-        asked = [(k, k + 1) for k in range(0, count, every)]
-        asked += [(k, min(count, k + slab_of)) for k in range(0, count if count > 1 else 0, 2 * slab_of)]
-        for first, end in asked:
-            for k, j, i in suspicious(slab(volume, first, end)):
-                slices = volume.voxels[neighbours(first + k, count)]
-                inner = 0 < first + k < count - 1
-                origin = Origin(one.patient, one.name, "intact", "none", "none", inner, pixel_mm(volume)[1])
+        for k in range(0, volume.shape[0], every):
+            slices = volume.voxels[neighbours(k, volume.shape[0])]
+            inner = 0 < k < volume.shape[0] - 1
+            origin = Origin(one.patient, one.name, "intact", "none", "none", inner, pixel_mm(volume)[1])
+            for j, i in suspicious(single_slice(volume, k)):
                 cuts.append(_cut(slices, np.full(slices.shape[1:], INTACT, np.int8), j, i, origin))
     return _samples(cuts)
 

@@ -56,10 +56,9 @@ class Dense:
         network = network_of(self.bundle)
         logits, kinds = search(network, volume, where, lambda stage, share: progress(stage, (1 + share) / 2))
         found = explained(volume, self.bundle, evidence, basis, where, logits, kinds)
-        views = views_of(where)
         return replace(
             found,
-            occluded=lambda index: occluded(lambda x: averaged(network, x, views)[0], volume, where, logits, index),
+            occluded=lambda index: occluded(lambda x: network(x)[0], volume, where, logits, index),
         )
 
 

@@ -29,6 +29,8 @@ RADIUS_MM = 20.0
 """Of the disc that is hidden: an altered cube is 20–40 mm wide."""
 ROUND = 2
 """The suspicion is the mean logit of the cell and so many cells on each side."""
+CONTEXT = 24
+"""The network is shown so many cells on each side of the place: what lies beyond has no say there."""
 LEAST = 0.05
 """Logits: smaller falls are none."""
 
@@ -54,11 +56,11 @@ def occluded(
     there = _least_suspicious(np.where(where[k], logits[k], np.inf)[look.cells], here, reach)
     if there is None:
         return ()
-    before = _suspicion(network(look.x), here)
+    before = _suspicion(network, look.x, here)
     falls = []
     for name, channels in GROUPS.items():
         rows = [CHANNELS.index(one) for one in channels]
-        fall = before - _suspicion(network(_hidden(look.x, rows, here, there, reach)), here)
+        fall = before - _suspicion(network, _hidden(look.x, rows, here, there, reach), here)
         if fall > LEAST:
             falls.append(Occluded(name, fall))
     return tuple(sorted(falls, key=lambda one: -one.fall))
@@ -73,8 +75,12 @@ def _least_suspicious(logits: Map, here: tuple[int, int], reach: tuple[int, ...]
     return (int(best[0]), int(best[1])) if np.isfinite(free[best]) else None
 
 
-def _suspicion(logits: Map, here: tuple[int, int]) -> float:
-    return float(logits[tuple(slice(max(0, c - ROUND), c + ROUND + 1) for c in here)].mean())
+def _suspicion(network: Network, x: Channels, here: tuple[int, int]) -> float:
+    first = [max(0, c - CONTEXT) for c in here]
+    part = tuple(slice(a * STRIDE, (c + CONTEXT + 1) * STRIDE) for a, c in zip(first, here, strict=True))
+    logits = network(np.ascontiguousarray(x[(slice(None), *part)]))
+    near = tuple(slice(max(0, c - a - ROUND), c - a + ROUND + 1) for a, c in zip(first, here, strict=True))
+    return float(logits[near].mean())
 
 
 def _hidden(

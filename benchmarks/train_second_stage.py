@@ -30,6 +30,7 @@ from jachai.detectors.bundle import write_bundle
 from jachai.detectors.either import Either
 from jachai.detectors.region import MeasuredInput, RegionModel, region_model
 from jachai.detectors.second_stage import CALIBRATION_FILE, CANDIDATE, CLIP, NODULE, logit, looked
+from jachai.forensics.domain import STACK
 from jachai.training.classical import MODELS, exported, measured_table
 from jachai.training.region_data import RegionExample, RegionPlan, region_data
 from jachai.training.search_runs import PARTS, intact_volumes, part_of
@@ -44,7 +45,6 @@ from jachai.training.trainer import (
 )
 
 ARCHITECTURE = "boosting"
-STACK = 8
 MARGINS = {CANDIDATE: 0.3, NODULE: 2.5}
 """The threshold lies so far above the strongest place of the intact patients: units of the first stage, logits of the judge."""
 NONE = {CANDIDATE: -10.0, NODULE: logit(CLIP)}

@@ -80,24 +80,25 @@ def heat_is_shown(page: Any) -> bool:
     )
 
 
-def test_tissue_that_stands_in_the_scan_twice_is_said_at_both_places(new_page: NewPage, tmp_path: Path) -> None:
-    write_dicom(copied(synthetic_chest(10)), tmp_path / "copied", header=DicomHeader("copied"))
-    page = new_page()
-    page.set_input_files("input[multiple]", sorted((tmp_path / "copied").iterdir()))
+def called_tampered(page: Any, folder: Path) -> Any:
+    """The page after it has examined a folder of which it says so."""
+    page.set_input_files("input[multiple]", sorted(folder.iterdir()))
     page.wait_for_selector("#examine")
     page.click("#examine")
     page.wait_for_selector("#verdict[data-verdict=tampered]")
+    return page
+
+
+def test_tissue_that_stands_in_the_scan_twice_is_said_at_both_places(new_page: NewPage, tmp_path: Path) -> None:
+    write_dicom(copied(synthetic_chest(10)), tmp_path / "copied", header=DicomHeader("copied"))
+    page = called_tampered(new_page(), tmp_path / "copied")
     findings = page.locator("#findings button").all_inner_texts()
     assert len(findings) == 2 and all("once more in this scan: slice" in text for text in findings)
 
 
 def test_what_the_network_goes_by_is_said_at_its_finding(new_page: NewPage, tmp_path: Path) -> None:
     write_dicom(with_white_noise(synthetic_chest(1)), tmp_path / "noisy", header=DicomHeader("noisy"))
-    page = new_page()
-    page.set_input_files("input[multiple]", sorted((tmp_path / "noisy").iterdir()))
-    page.wait_for_selector("#examine")
-    page.click("#examine")
-    page.wait_for_selector("#verdict[data-verdict=tampered]")
+    page = called_tampered(new_page(), tmp_path / "noisy")
     assert (
         "the network goes by: noise outside the scanner's band" in page.locator("#findings button").first.inner_text()
     )

@@ -31,9 +31,8 @@ def _jachai() -> Detector:
 
     statistics = _selfreference()
     first = _with_statistics("network and statistics", find_bundle("dense"), statistics)
-    calibrated = region_model(
-        read_bundle(SHIPPED / JUDGE)
-    )  # the bases are those of this judge, whatever the user has made
+    # the bases are those of the judge that ships, whatever the user has made
+    calibrated = region_model(read_bundle(SHIPPED / JUDGE))
     lists = calibrated.identity == judge().identity
     return ByModality(SecondStage("jachai", first, calibrated, shipped_bases(), lists), statistics)
 

@@ -76,7 +76,7 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
     """(logit that a cell was altered; probability that, if so, something was injected), smoothed, both (k, j', i')."""
     altered = np.full(where.shape, LOWEST, dtype=np.float32)
     injected = np.full(where.shape, 0.5, dtype=np.float32)
-    views = views_of(where)
+    views = VIEWS if len(where) == 1 else VIEWS[:1]
     for look in looks(volume, where):
         out = averaged(network, look.x, views)
         rows, columns = (min(a, b.stop - b.start) for a, b in zip(out.shape[1:], look.cells))
@@ -86,11 +86,6 @@ def search(network: Network, volume: Volume, where: Mask, progress: Progress = s
         injected[look.k][place] = 1 / (1 + np.exp(-np.clip(out[1, :rows, :columns], -30, 30)))
         progress("searching", (look.k + 1) / len(where))
     return smoothed(altered, volume), smoothed(injected, volume)
-
-
-def views_of(where: Mask) -> Sequence[tuple[bool, bool, bool]]:
-    """In which views a slice of the scan is looked at."""
-    return VIEWS if len(where) == 1 else VIEWS[:1]
 
 
 def averaged(network: Network, x: Map, views: Sequence[tuple[bool, bool, bool]]) -> Map:

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_noise
 
 from jachai.core.errors import ModelError
-from jachai.core.finding import Kind, ModelIdentity
+from jachai.core.finding import Kind, ModelIdentity, Occluded
 from jachai.core.volume import Modality
 from jachai.detectors import dense
 from jachai.detectors import load as load_engine
@@ -179,7 +179,7 @@ def test_either_alarms_where_one_does_and_counts_both_engines_intact_patients(en
     assert both.identity.sha256 not in (engine.identity.sha256, statistics.identity.sha256)
 
 
-def test_what_the_network_goes_by_is_told_where_it_would_call_the_place(engine) -> None:
+def test_what_the_network_goes_by_is_told_where_it_would_call_the_place(engine, monkeypatch) -> None:
     volume = with_white_noise(synthetic_chest(1))
     alone, both = (e.examine(volume) for e in (engine, Either("both", engine, load_selfreference())))
     best = np.unravel_index(int(np.argmax(alone.evidence)), alone.evidence.shape)
@@ -187,7 +187,8 @@ def test_what_the_network_goes_by_is_told_where_it_would_call_the_place(engine) 
     least = np.unravel_index(
         int(np.argmin(np.where(np.isfinite(alone.evidence), alone.evidence, 9))), alone.evidence.shape
     )
-    assert both.occluded(least) == ()
+    monkeypatch.setattr(dense, "occluded", lambda *_: (Occluded("corner", 1.0),))
+    assert alone.occluded(least) and both.occluded(best) and both.occluded(least) == ()
     assert load_selfreference().examine(volume).occluded is None
 
 

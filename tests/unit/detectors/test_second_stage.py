@@ -133,6 +133,11 @@ def test_intact_patients_of_every_voice_count_against_a_scan() -> None:
     assert found.reference.scores == (0.5, 0.8, 0.9), "the three strongest of nine, over three patients"
 
 
+def test_injected_is_the_share_of_what_speaks_for_altered() -> None:
+    said = second_stage.injected_of(np.array([[0.3, 0.3, 0.1, 0.3], [0.9, 0.1, 0.0, 0.0]], np.float32))
+    assert said == pytest.approx([0.75, 0.5], abs=1e-3)
+
+
 def test_the_digest_is_over_both() -> None:
     one, two = engine(0.8, Judge(0.5)), engine(0.8, replace(Judge(0.5), identity=ModelIdentity("judge", "1", "c" * 64)))
     assert one.identity.name == "both" and one.identity.sha256 != two.identity.sha256

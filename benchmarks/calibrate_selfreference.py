@@ -3,7 +3,8 @@
     python benchmarks/calibrate_selfreference.py [--data ../shared/data] [--write]
 
 For CT: single slices (every sixth of each series) and whole series, apart, each with every patient's most suspicious
-place, and the surest repeat of tissue in it. For MR: the same on the few studies there are, marked as uncalibrated. Uses intact scans only; tampered slices play
+place, and the surest repeat of tissue in it. For MR: the same on the few studies there are, marked as uncalibrated; the scales of its
+cues and its threshold also know intact images made by code (`made_mr.py`), which are no patients. Uses intact scans only; tampered slices play
 no part. With --write the file in the package is replaced.
 """
 
@@ -17,18 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_mr
 import numpy as np
 import pydicom
 
 from jachai.core.volume import Volume
-from jachai.detectors.selfreference import CALIBRATION_FILE, MARGIN, REPEAT_LEAST, REPEAT_MARGIN
+from jachai.detectors.selfreference import CALIBRATION_FILE, REPEAT_LEAST, REPEAT_MARGIN, threshold_of
 from jachai.forensics import repeats
 from jachai.forensics.domain import STACK, limits_of
 from jachai.forensics.selfreference import Evidence, measure
 from jachai.io.files import Refusal, read
+from jachai.training.search_sets import slab
 
 EVERY = 6
 """Every sixth slice of a series stands for its single slices."""
+MADE = "made "
+"""Begins the name of an image that was made by code."""
 Peaks = dict[str, float]
 """Cue → its highest z in one volume."""
 
@@ -56,6 +61,17 @@ def volumes(path: Path) -> Iterator[Volume]:
         if isinstance(item, Refusal):
             raise SystemExit(f"{path}: {item.reason}")
         yield item
+
+
+def made(data: Path, basis: str) -> Iterator[tuple[str, Volume]]:
+    """(name, volume) of the MR images made by code, or of their single slices."""
+    series = [volume for folder in sorted((data / "ct").iterdir()) for volume in volumes(folder)]
+    chests = made_mr.chests(volume for volume in series if volume.shape[0] >= STACK)
+    for name, volume in (*made_mr.heads(), *chests):
+        if basis == "volume":
+            yield f"{MADE}{name}", volume
+        else:
+            yield from ((f"{MADE}{name}", slab(volume, k, k + 1)) for k in range(0, volume.shape[0], EVERY))
 
 
 def peaks(evidence: Evidence) -> Peaks:
@@ -95,12 +111,13 @@ def evidence_of(row: Peaks, scales: dict[str, tuple[float, float]]) -> float:
     )
 
 
-def left_out(rows: list[tuple[str, Peaks]], margin: float) -> dict[str, float]:
+def left_out(rows: list[tuple[str, Peaks]], basis: str) -> dict[str, float]:
     """Patient → highest evidence over the threshold, had the calibration never seen him; above 1 he would alarm."""
     ratios = {}
     for patient in sorted({p for p, _ in rows}):
         scales, others = calibrate([row for row in rows if row[0] != patient])
-        limit = margin * max(others.values())
+        real = [score for who, score in others.items() if not who.startswith(MADE)]
+        limit = threshold_of(basis, real, [score for who, score in others.items() if who.startswith(MADE)])
         ratios[patient] = max(evidence_of(row, scales) for who, row in rows if who == patient) / limit
     return ratios
 
@@ -113,13 +130,15 @@ def entry_of(
     highest: dict[str, float],
 ) -> dict[str, Any]:
     """What the file of the calibration holds of a modality and basis. highest: patient → z of the surest repeat."""
-    order = sorted(patients, key=lambda patient: patients[patient])
+    order = sorted((who for who in patients if not who.startswith(MADE)), key=lambda patient: patients[patient])
+    by_code = sorted(round(score, 4) for who, score in patients.items() if who.startswith(MADE))
     return {
         "modality": modality,
         "basis": basis,
         "calibrated": modality == "CT",
         "scales": {name: [round(low, 4), round(high, 4)] for name, (low, high) in sorted(scales.items())},
         "patients": {f"patient-{n}": round(patients[who], 4) for n, who in enumerate(order, 1)},
+        **({"made": by_code} if by_code else {}),
         "repeats": {f"patient-{n}": round(highest[who], 2) for n, who in enumerate(order, 1)},
     }
 
@@ -148,8 +167,12 @@ def main() -> None:
                 print(f"{modality} {basis}: fewer than two patients, kept as it was")
                 bases += [entry for entry in shipped if (entry["modality"], entry["basis"]) == (modality, basis)]
                 continue
+            for name, volume in made(options.data, basis) if modality == "MR" else ():
+                evidence = measure(volume)
+                if not limits_of(volume, evidence):
+                    rows.append((name, peaks(evidence)))
             scales, patients = calibrate(rows)
-            ratios = left_out(rows, MARGIN[basis])
+            ratios = left_out(rows, basis)
             alarms = [f"{patient} ({ratio:.2f})" for patient, ratio in ratios.items() if ratio > 1]
             print(
                 f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -25,8 +25,8 @@ CALIBRATION_FILE = "selfreference.calibration.json"
 """In this package. Written by `benchmarks/calibrate_selfreference.py` from intact scans only."""
 MARGIN = {"slice": 1.1, "volume": 1.6}
 """The threshold lies this factor above the most suspicious intact patient: so far that, of all CT patients left out of the
-calibration in turn, at most one would have alarmed (`benchmarks/calibrate_selfreference.py`)."""
-
+calibration in turn, at most one would have alarmed (`benchmarks/calibrate_selfreference.py`). In MR, of which few patients are at hand,
+it is at least the evidence of the most suspicious intact image made by code."""
 REPEAT_MARGIN, REPEAT_LEAST = 1.8, 2.5
 """The same for the z of a repeat (`forensics.repeats`), whose threshold is never below REPEAT_LEAST: the intact scans at hand have next to
 none, and phantoms, which are their own mirror image, stay below it. Below its threshold a repeat is no evidence at all."""
@@ -95,6 +95,11 @@ def combine(shares: Mapping[str, Map]) -> Map:
     return np.asarray(np.max([np.nan_to_num(z, nan=-np.inf) for z in shares.values()], axis=0), dtype=np.float32)
 
 
+def threshold_of(basis: str, patients: Sequence[float], made: Sequence[float]) -> float:
+    """Evidence of intact patients, and of intact images made by code, which are no patients → the threshold."""
+    return max([MARGIN[basis] * max(patients), *made])
+
+
 def load() -> SelfReference:
     """The engine with the calibration that ships in the package. Raises ModelError if that file is missing or damaged."""
     try:
@@ -114,7 +119,7 @@ def basis_from(entry: dict[str, Any]) -> Basis:
     cues = {cue.name for cue in CT_CUES + MR_CUES}
     scales = {name: (float(low), float(high)) for name, (low, high) in entry["scales"].items() if name in cues}
     scores = tuple(sorted(float(score) for score in entry["patients"].values()))
-    threshold = MARGIN[entry["basis"]] * scores[-1]
+    threshold = threshold_of(entry["basis"], scores, [float(score) for score in entry.get("made", ())])
     reference = Reference(entry["basis"], tuple(score / threshold for score in scores), bool(entry["calibrated"]))
     highest = max(float(z) for z in entry["repeats"].values())
     return Basis(reference, scales, threshold, max(REPEAT_LEAST, REPEAT_MARGIN * highest))

@@ -117,7 +117,7 @@ class _Move:
 
 def measured(volume: Volume) -> Mask:
     """(k, j', i') coarse cells in which repeats are looked for."""
-    body = coarse_body(volume, dark=True)
+    body = coarse_body(volume)
     lung = coarse_lung(volume, body)
     return np.asarray(ndimage.binary_erosion(lung if lung.any() else body, IN_PLANE, iterations=INSIDE))
 

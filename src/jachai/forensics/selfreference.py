@@ -75,6 +75,9 @@ MR_CUES = (
     Cue("missing noise", "diagonal", Tissue.BODY, -1, 5.0, Kind.ALTERED),
     Cue("noise that breaks off between slices", "between", Tissue.BODY, +1, 5.0, Kind.ALTERED),
     Cue("grain too fine", "middle", Tissue.BODY, -1, 5.0, Kind.ALTERED, against="diagonal"),
+    Cue("missing finest noise", "corner", Tissue.BODY, -1, 5.0, Kind.ALTERED),
+    Cue("noise too white", "corner", Tissue.BODY, +1, 5.0, Kind.ALTERED, against="diagonal"),
+    Cue("slices too much alike", "between", Tissue.BODY, -1, 5.0, Kind.ALTERED),
 )
 """The next cue is one line here (and a new calibration)."""
 

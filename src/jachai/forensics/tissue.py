@@ -45,12 +45,10 @@ def on_fine_grid(mask: Mask, shape_kji: tuple[int, int, int], cell: int = COARSE
     return np.asarray(fine[:, : shape_kji[1], : shape_kji[2]])
 
 
-def coarse_body(volume: Volume, *, dark: bool = False) -> Mask:
-    """Body on the coarse grid, holes filled per slice: CT above BODY_HU; MR and pictures above an Otsu threshold, which takes
-    dark fat for air, or, with `dark`, above `foreground`."""
+def coarse_body(volume: Volume) -> Mask:
+    """Body on the coarse grid, holes filled per slice: CT above BODY_HU; MR and pictures above `foreground`."""
     coarse = coarse_mean(volume.voxels)
-    limit = foreground if dark else otsu
-    bright = coarse > (BODY_HU if volume.modality is Modality.CT else limit(coarse))
+    bright = coarse > (BODY_HU if volume.modality is Modality.CT else foreground(coarse))
     bright = ndimage.binary_opening(bright, IN_PLANE)
     labels, count = ndimage.label(bright, IN_PLANE)
     if not count:
@@ -90,7 +88,7 @@ def lung_mask(volume: Volume) -> Mask:
 
 
 def foreground(coarse: Voxels) -> float:
-    """What tells tissue from air in MR and pictures, by the coarse cells of a volume.
+    """What tells tissue from air in MR and pictures, by the coarse cells of a volume: Otsu's threshold alone takes dark fat for air.
 
     Where the frame of the slices is dark, the geometric mean of Otsu's threshold and of what hardly any cell of the frame
     exceeds: its lower quartile plus 8 times the distance to its lowest twentieth.

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_smooth_nodule, with_white_noise
 
 from jachai.core.finding import Kind
 from jachai.core.volume import Modality
 from jachai.forensics.selfreference import measure
 from jachai.forensics.tissue import coarse_mean, lung_mask, otsu
+from jachai.phantom.brain import BrainPhantom, brain
 
 CELL = 4
 
@@ -92,3 +94,35 @@ def test_otsu_parts_two_classes() -> None:
     rng = np.random.default_rng(0)
     both = np.concatenate([rng.normal(0, 1, 900), rng.normal(10, 1, 900)]).astype(np.float32)
     assert 3 < otsu(both) < 7
+
+
+def _finest_taken(voxels: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(voxels, (0, 0.45, 0.45))
+
+
+def _whitened(voxels: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(voxels, (0, 2, 2)) + np.random.default_rng(1).normal(0, 4, voxels.shape)
+
+
+def _one_slice_for_all(voxels: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(voxels[len(voxels) // 2], voxels.shape)
+
+
+@pytest.mark.parametrize(
+    ("alter", "cue"),
+    [
+        (_finest_taken, "missing finest noise"),
+        (_whitened, "noise too white"),
+        (_one_slice_for_all, "slices too much alike"),
+    ],
+)
+def test_what_was_done_to_a_place_of_an_mri_is_seen_there(alter, cue: str) -> None:
+    drawn = brain(BrainPhantom((16, 128, 128), (3.0, 1.6, 1.6), seed=3))
+    head = drawn.with_voxels(ndimage.gaussian_filter(drawn.voxels, (0, 0.7, 0.7)))  # a filtered k-space
+    place = (slice(3, 13), slice(50, 78), slice(50, 78))
+    voxels = head.voxels.copy()
+    voxels[place] = alter(voxels[place])
+    before, _ = top(head, cue)
+    after, (k, j, i) = top(head.with_voxels(voxels), cue)
+    assert after > before + 0.5
+    assert 3 <= k < 13 and 46 <= j < 80 and 46 <= i < 80

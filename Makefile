@@ -40,7 +40,7 @@ model: $(VENV)/.train  ## train what ships anew (the search network, the judge o
 	for task in removal injection; do JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai painter train unet-gan --task $$task \
 	  --data $(MODEL_DATA)/ct --out $(MODEL_OUT)/home/painters/gan-$$task --steps 1100 --resume || exit 1; done
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train dense --data $(MODEL_OUT)/manifest.jsonl --out $(MODEL_OUT)/dense --resume
-	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train boosting --data $(MODEL_OUT)/manifest.jsonl --simulate 60 --name nodules --out $(MODEL_OUT)/nodules --resume
+	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train boosting --data $(MODEL_OUT)/manifest.jsonl --simulate 160 --name nodules --out $(MODEL_OUT)/nodules --resume
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/python benchmarks/train_second_stage.py --run $(MODEL_OUT)/dense --data $(MODEL_OUT)/manifest.jsonl
 	@echo "The models are in $(MODEL_OUT)/dense/bundle and nodules/bundle, the second look's calibration was printed. To ship them: copy the"
 	@echo "bundles to src/jachai/detectors/bundles, and call benchmarks/train_second_stage.py once more with --write."

@@ -1,6 +1,6 @@
 """Places, real and altered → the second look's judges, each without a fifth of the patients, and its calibration from intact series.
 
-    python benchmarks/train_second_stage.py --run RUN --data MANIFEST [--simulate 60] [--out DIR] [--write]
+    python benchmarks/train_second_stage.py --run RUN --data MANIFEST [--simulate 160] [--out DIR] [--write]
 
 RUN is the folder of a dense training (`jachai train dense --out RUN`). A judge (gradient-boosted trees, as `jachai train boosting --name
 nodules`) is trained without each fifth of the patients, and asked about the intact series of that fifth, after the
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the manifest of that training")
-    parser.add_argument("--simulate", type=int, default=60, help="attacks on each intact patient")
+    parser.add_argument("--simulate", type=int, default=160, help="attacks on each intact patient")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--write", action="store_true")

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unseen_family import attacked, families
 
+from jachai.core.errors import JachaiError
 from jachai.core.finding import ModelIdentity
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Modality, Volume
@@ -36,9 +36,10 @@ from jachai.detectors.second_stage import SecondStage, bases_from
 from jachai.metrics.detection import auc
 from jachai.metrics.intervals import Indices, Interval, by_patient
 from jachai.scan import candidates
-from jachai.tamper.attack import AttackRecord, spacing_of
+from jachai.tamper.attack import Attack, AttackRecord, spacing_of
 from jachai.training.search_runs import part_of
 from jachai.training.search_sets import hosts_of, slab, thick_enough
+from jachai.training.simulation import Plan, attacks_without, trained_painters
 
 SEED = 2003
 MOST = 100
@@ -63,6 +64,26 @@ class Once:
         return self.last[1]
 
 
+def families() -> dict[str, list[Attack]]:
+    plan = Plan(attacks_without(frozenset()), trained_painters())
+    found: dict[str, list[Attack]] = {}
+    for attack in plan.table():
+        found.setdefault(attack.family, []).append(attack)
+    return found
+
+
+def attacked(
+    volume: Volume, attacks: Sequence[Attack], count: int, rng: np.random.Generator
+) -> Iterator[tuple[Volume, AttackRecord]]:
+    for _ in range(count):
+        attack = attacks[int(rng.integers(len(attacks)))]
+        try:
+            record = attack.sample(volume, rng)
+            yield attack.apply(volume, record), record
+        except JachaiError:
+            continue
+
+
 def middle_of(volume: Volume) -> Volume:
     low = max(0, (volume.shape[0] - MOST) // 2)
     return slab(volume, low, min(volume.shape[0], low + MOST))
@@ -79,6 +100,21 @@ def judged(volume: Volume, found: TamperMap, record: AttackRecord | None) -> tup
     return highest, bool(away and min(away) <= HIT_MM)
 
 
+def engines_of(network: Path, judge: Path, calibration: Path) -> dict[str, Detector]:
+    """Bundles of a network and of a judge, and the second look's calibration → the engines that are compared."""
+    alone, statistics = Once(load(str(network))), Once(load("selfreference"))
+    both = Once(Either("either", alone, statistics))
+    bases = bases_from(json.loads(calibration.read_text()))
+    default = SecondStage("default", both, region_model(read_bundle(judge)), bases)
+    return {"network alone": alone, "selfreference": statistics, "both": both, "default": default}
+
+
+def asked(engines: Mapping[str, Detector], scan: Volume, record: AttackRecord | None, about: Row) -> list[Row]:
+    """What each engine says of a scan. about: what stands in every row."""
+    said = {engine: judged(scan, detector.examine(scan), record) for engine, detector in engines.items()}
+    return [{**about, "engine": engine, "score": score, "found": hit} for engine, (score, hit) in said.items()]
+
+
 def work(job: tuple[Path, Path, str, int]) -> list[Row]:
     run, data, name, attacks = job
     entries = [entry for entry in read_manifest(data) if entry.modality != Modality.MR.value]
@@ -87,26 +123,15 @@ def work(job: tuple[Path, Path, str, int]) -> list[Row]:
     if not thick_enough(whole):
         return []
     volume = middle_of(whole)
-    network = Once(load(f"{run}/part-{part_of(host.patient)}/bundle"))
-    statistics = Once(load("selfreference"))
-    both = Once(Either("either", network, statistics))
-    second = run / "second" / f"part-{part_of(host.patient)}"
-    judge = region_model(read_bundle(second / "bundle"))
-    default = SecondStage("default", both, judge, bases_from(json.loads((second / "calibration.json").read_text())))
-    engines = {"network alone": network, "selfreference": statistics, "both": both, "default": default}
-    rows: list[Row] = []
-
-    def ask(scan: Volume, family: str, attack: str, record: AttackRecord | None) -> None:
-        for engine, detector in engines.items():
-            score, hit = judged(scan, detector.examine(scan), record)
-            about = {"patient": host.patient, "scan": name, "family": family, "attack": attack}
-            rows.append({**about, "engine": engine, "score": score, "found": hit})
-
-    ask(volume, "", "", None)
+    part = f"part-{part_of(host.patient)}"
+    second = run / "second" / part
+    engines = engines_of(run / part / "bundle", second / "bundle", second / "calibration.json")
+    about = {"patient": host.patient, "scan": name}
+    rows = asked(engines, volume, None, {**about, "family": "", "attack": ""})
     for number, (family, some) in enumerate(families().items()):
         rng = np.random.default_rng((SEED, index, number))
         for forged, record in attacked(volume, some, attacks, rng):
-            ask(forged, family, record.attack, record)
+            rows += asked(engines, forged, record, {**about, "family": family, "attack": record.attack})
     print(name, len(rows), flush=True)
     return rows
 
@@ -123,31 +148,44 @@ def figures(rows: Sequence[Row], what: str, value: str) -> dict[str, Interval]:
     return by_patient(statistic, [row["patient"] for row in cases], altered)
 
 
+def tables(rows: Sequence[Row]) -> str:
+    """Markdown: of each engine, intact series that alarm, and what it makes of each family and attack."""
+    lines = []
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        mine = [row for row in rows if row["engine"] == engine]
+        intact = [row for row in mine if not row["family"]]
+        lines += ["", f"**{engine}**: {sum(row['found'] for row in intact)} of {len(intact)} intact series alarm"]
+        for what in ("family", "attack"):
+            lines += ["", f"| {what} | attacks | scan AUC | found |", "|---|---|---|---|"]
+            for name in dict.fromkeys(row[what] for row in mine if row[what]):
+                said = figures(mine, what, name)
+                cells = (f"{one.value:.2f} ({one.low:.2f}–{one.high:.2f})" for one in (said["AUC"], said["found"]))
+                lines.append(f"| {name} | {sum(row[what] == name for row in mine)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def measured(options: argparse.Namespace) -> list[Row]:
+    entries = [entry for entry in read_manifest(options.data) if entry.modality != Modality.MR.value]
+    jobs = [(options.run, options.data, host.name, options.attacks) for host in hosts_of(entries)]
+    with ProcessPoolExecutor(options.threads, mp_context=get_context("spawn")) as pool:
+        return [row for some in pool.map(work, jobs) for row in some]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the manifest of that training")
     parser.add_argument("--attacks", type=int, default=4, help="on each series, of each family")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="keep what was measured; where the file exists, it is tabled again")
     options = parser.parse_args()
-    entries = [entry for entry in read_manifest(options.data) if entry.modality != Modality.MR.value]
-    jobs = [(options.run, options.data, host.name, options.attacks) for host in hosts_of(entries)]
-    with ProcessPoolExecutor(options.threads, mp_context=get_context("spawn")) as pool:
-        rows = [row for some in pool.map(work, jobs) for row in some]
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
-    for what in ("family", "attack"):
-        for engine in dict.fromkeys(row["engine"] for row in rows):
-            mine = [row for row in rows if row["engine"] == engine]
-            intact = [row for row in mine if not row["family"]]
-            print(f"\n**{engine}**: {sum(row['found'] for row in intact)} of {len(intact)} intact series alarm\n")
-            print(f"| {what} | attacks | scan AUC | found |\n|---|---|---|---|")
-            for name in dict.fromkeys(row[what] for row in mine if row[what]):
-                said = figures(mine, what, name)
-                count = sum(row[what] == name for row in mine)
-                cells = (f"{one.value:.2f} ({one.low:.2f}–{one.high:.2f})" for one in (said["AUC"], said["found"]))
-                print(f"| {name} | {count} | " + " | ".join(cells) + " |")
+    if options.json and options.json.exists():
+        rows = json.loads(options.json.read_text())
+    else:
+        rows = measured(options)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
+    print(tables(rows), end="")
 
 
 if __name__ == "__main__":

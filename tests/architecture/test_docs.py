@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from jachai.cli import app
 from jachai.detectors import ARCHITECTURES, DETECTORS, load
+from jachai.detectors.bundle import SHIPPED, read_bundle
 from jachai.detectors.selfreference import load as load_selfreference
 from jachai.forensics import repeats
 from jachai.forensics.selfreference import CT_CUES, MR_CUES
@@ -210,3 +211,10 @@ def test_the_build_is_clean_and_loads_nothing_from_elsewhere(tmp_path: Path) -> 
     pages = [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css"), *tmp_path.rglob("*.svg")]
     assert len(pages) > 40
     assert [path.name for path in pages if ELSEWHERE.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("folder", sorted(one for one in SHIPPED.iterdir() if one.is_dir()), ids=lambda one: one.name)
+def test_the_model_card_is_of_the_bundles_that_ship(folder: Path) -> None:
+    card = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    section = card[card.index(f"# Model card: {folder.name}\n") :]
+    assert read_bundle(folder).card.model_sha256 in section, "write it again: jachai models show NAME --markdown"

@@ -24,7 +24,7 @@ from jachai.tamper.attack import Effect
 from jachai.training.region_data import CHOICE, SIMULATED, RegionExample, brightness
 from jachai.training.search_data import ALTERED, Samples, Slices
 from jachai.training.search_sets import hosts_of, thick_enough
-from jachai.training.simulation import Plan, attacks_without, simulated, trained_painters
+from jachai.training.simulation import Plan, each_alike, simulated, trained_painters
 
 LABEL_OF_EFFECT = {Effect.REMOVED.value: "FB", Effect.INJECTED.value: "FM"}
 TISSUE, TISSUE_HU, OUTSIDE = 16, 40.0, 8
@@ -38,14 +38,15 @@ STEP_MM = 1.0
 def simulated_regions(
     entries: Sequence[Entry], count: int, seed: int, folder: Path, progress: Progress = silent
 ) -> tuple[RegionExample, ...]:
-    """`count` attacks for each intact patient: FB or FM, and with each TB: the same place unaltered for a removal, and a place
+    """`count` attacks for each intact patient, of every kind alike: FB or FM, and with each TB: the same place unaltered for a removal, and a place
     of the unaltered sample that is as bright. A nodule is compared with vessels and walls, not with the lung it was put into.
 
     folder: keeps the samples; those of a series that lie there already are used again. Attacks whose effect is neither a
     removal nor an injection are left out.
     """
     hosts = [host for host in hosts_of(entries) if thick_enough(host.read())]
-    plan = Plan(attacks_without(frozenset()), trained_painters(), count, seed)
+    painters = trained_painters()
+    plan = Plan(each_alike(painters), painters, count, seed)
     sources = {host.name: entry.source for entry in entries for host in hosts_of([entry])}
     return tuple(replace(one, host=sources[one.scan]) for one in _examples(simulated(hosts, plan, folder, progress)))
 

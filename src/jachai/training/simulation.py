@@ -34,6 +34,8 @@ NOISE_HU, NOISE_GRAIN = (10.0, 70.0), (0.0, 0.65)
 BETWEEN_GRAIN = 0.3
 """σ across slices, in slices: neighbours of thin series share part of their noise."""
 MR_VARIANTS = ("as it is", "as it is", "sharpen", "other")
+PAINTED = 3
+"""How often an attack of CT-GAN is drawn with trained painters for each time that it is drawn with plain ones."""
 WITHOUT = ("control", "splice")
 """Attacks that need a donor, or change nothing."""
 
@@ -61,7 +63,7 @@ class Plan:
         """The attacks, each as often as it is to be drawn."""
         out: list[Attack] = []
         for name, weight in self.attacks:
-            out += _with_painters(ATTACKS[name], self.painters, weight)
+            out += _drawn(ATTACKS[name], self.painters, weight)
         return out
 
     @property
@@ -72,13 +74,13 @@ class Plan:
         ]
 
 
-def _with_painters(attack: Attack, painters: Sequence[str], weight: int) -> list[Attack]:
+def _drawn(attack: Attack, painters: Sequence[str], weight: int) -> list[Attack]:
     if not isinstance(attack, CtGan) or not painters:
         return [attack] * weight
     task = "injection" if attack.effect is Effect.INJECTED else "removal"
     fitting = tuple(name for name in painters if task in name)
     trained: list[Attack] = [replace(attack, painters=fitting)] if fitting else []
-    return (trained * 3 + [attack]) * weight
+    return (trained * PAINTED + [attack]) * weight
 
 
 def attacks_without(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
@@ -88,6 +90,12 @@ def attacks_without(without: frozenset[str]) -> tuple[tuple[str, int], ...]:
         for name, attack in ATTACKS.items()
         if name not in WITHOUT and attack.family not in without
     )
+
+
+def each_alike(painters: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """All attacks, each as often as any other."""
+    times = {name: len(_drawn(attack, painters, 1)) for name, attack in ATTACKS.items() if name not in WITHOUT}
+    return tuple((name, max(times.values()) // count) for name, count in times.items())
 
 
 def trained_painters() -> tuple[str, ...]:

@@ -175,7 +175,8 @@ def main() -> None:
             ratios = left_out(rows, basis)
             alarms = [f"{patient} ({ratio:.2f})" for patient, ratio in ratios.items() if ratio > 1]
             print(
-                f"{modality} {basis}: {len(rows)} volumes of {len(patients)} patients; left out, {len(alarms)} would alarm: {alarms}"
+                f"{modality} {basis}: {len(rows)} volumes of {len(highest)} patients and {len(patients) - len(highest)} images made by code; "
+                f"left out, {len(alarms)} would alarm: {alarms}"
             )
             print(f"  repeats: z up to {max(highest.values()):.1f}; left out, would alarm: {alarming_repeats(highest)}")
             bases.append(entry_of(modality, basis, scales, patients, highest))

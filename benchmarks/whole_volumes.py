@@ -181,6 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.json and options.json.exists():
         rows = json.loads(options.json.read_text())
+        print(f"Nothing was measured: these are the rows of {options.json}.\n")
     else:
         rows = measured(options)
         if options.json:

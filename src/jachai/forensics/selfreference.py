@@ -268,7 +268,12 @@ def _deviation(volume: Volume, strengths: list[_Strength], cue: Cue, pixel_mm: f
     log_strength = logs[0] if cue.against is None else logs[0] - logs[1]
     brightness = pool(strengths[0].brightness)[known] / shares[0][known]
     follows_dose = cue.residual != "corner"
-    excess = log_strength - predicted(log_strength, brightness, known, follows_dose=follows_dose)
+    expected = predicted(log_strength, brightness, known, follows_dose=follows_dose)
+    if not follows_dose and volume.modality is not Modality.CT:
+        # of a slice that was altered for the most part, the rest would stand out: the whole scan must bear it out
+        further = np.maximum if cue.sign > 0 else np.minimum
+        expected = np.asarray(further(expected, np.median(log_strength)), dtype=np.float32)
+    excess = log_strength - expected
     spread = 1.4826 * float(np.median(np.abs(excess)))
     floor = SPREAD_FLOOR[cue.tissue] if cue.against is None else RATIO_SPREAD_FLOOR
     z[known] = cue.sign * excess / (spread + floor)

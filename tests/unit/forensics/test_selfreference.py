@@ -126,3 +126,12 @@ def test_what_was_done_to_a_place_of_an_mri_is_seen_there(alter, cue: str) -> No
     after, (k, j, i) = top(head.with_voxels(voxels), cue)
     assert after > before + 0.5
     assert 3 <= k < 13 and 46 <= j < 80 and 46 <= i < 80
+
+
+def test_of_a_slice_that_was_altered_for_the_most_part_the_rest_does_not_stand_out() -> None:
+    head = brain(BrainPhantom((16, 128, 128), (3.0, 1.6, 1.6), seed=3))
+    voxels = head.voxels.copy()
+    most = (slice(6, 9), slice(0, 80), slice(None))
+    voxels[most] += np.random.default_rng(1).normal(0, 60, voxels[most].shape)
+    z = next(d.z for d in measure(head.with_voxels(voxels)).deviations if d.cue.name == "missing finest noise")
+    assert np.nanmax(z[6:9]) < 1, "the rest of these slices is as quiet as the scan"

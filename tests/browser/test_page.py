@@ -69,13 +69,13 @@ def until(holds: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def heat_is_shown(page: Any) -> bool:
-    """Are there coloured pixels (red well above blue and green) in the middle third of the axial canvas?"""
+    """Are there coloured pixels (red well above blue: red, orange, pale yellow) in the middle third of the axial canvas?"""
     page.wait_for_timeout(300)
     return bool(
         page.evaluate(
             """() => { const c = document.querySelector("[data-plane=axial] canvas"); const n = c.width / 3 | 0, m = c.height / 3 | 0;
             const d = c.getContext("2d").getImageData(n, m, n, m).data; let odd = 0;
-            for (let k = 0; k < d.length; k += 4) if (d[k] > d[k + 1] + 40 && d[k] > d[k + 2] + 20) odd += 1; return odd > 20; }"""
+            for (let k = 0; k < d.length; k += 4) if (d[k] > d[k + 2] + 20) odd += 1; return odd > 20; }"""
         )
     )
 

@@ -37,13 +37,16 @@ MODEL_DATA ?= ../shared/data
 MODEL_OUT ?= model-out
 model: $(VENV)/.train  ## train what ships anew (the search network, the judge of nodules): painters, simulation, training, calibration, export (resumable)
 	$(BIN)/jachai dataset index $(MODEL_DATA) --out $(MODEL_OUT)/manifest.jsonl
-	for task in removal injection; do JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai painter train unet-gan --task $$task \
-	  --data $(MODEL_DATA)/ct --out $(MODEL_OUT)/home/painters/gan-$$task --steps 1100 --resume || exit 1; done
+	$(MAKE) -j2 painter-removal painter-injection
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train dense --data $(MODEL_OUT)/manifest.jsonl --out $(MODEL_OUT)/dense --resume
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train boosting --data $(MODEL_OUT)/manifest.jsonl --simulate 160 --name nodules --out $(MODEL_OUT)/nodules --resume
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/python benchmarks/train_second_stage.py --run $(MODEL_OUT)/dense --data $(MODEL_OUT)/manifest.jsonl
 	@echo "The models are in $(MODEL_OUT)/dense/bundle and nodules/bundle, the second look's calibration was printed. To ship them: copy the"
 	@echo "bundles to src/jachai/detectors/bundles, and call benchmarks/train_second_stage.py once more with --write."
+
+painter-%: $(VENV)/.train  # one painter of `model`: two of them side by side take as long as one with two threads
+	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai painter train unet-gan --task $* --data $(MODEL_DATA)/ct \
+	  --out $(MODEL_OUT)/home/painters/gan-$* --steps 700 --threads 1 --resume
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist site demo-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,6 +14,7 @@ from jachai.tamper import shelf
 from jachai.tamper.shelf import KINDS, Kind, Task
 from jachai.training.cubes import ROOMY
 from jachai.training.painters import CUBES, RUN, SAMPLES, STATE, Data, Settings, store, stored, train
+from jachai.training.recipes import texture
 
 from .conftest import content, small
 
@@ -48,7 +49,7 @@ def test_the_record_of_a_run(data: dict[str, Data], tmp_path: Path) -> None:
     assert run["settings"]["kind"] == "unet-gan"
     assert run["data"] == {"sha256": data["removal"].sha256, "cubes": 6, "series": 1}
     assert [check["step"] for check in run["checks"]] == [2, 4]
-    assert set(run["losses"]) == {"mae", "fooled", "critic"}
+    assert set(run["losses"]) == {"mae", "fooled", "critic", "texture"}
     assert "torch" in run["versions"]
     assert told[-1][1] == 1.0
     assert [done for _, done in told] == sorted(done for _, done in told)
@@ -57,6 +58,18 @@ def test_the_record_of_a_run(data: dict[str, Data], tmp_path: Path) -> None:
     assert [sheet.name for sheet in sheets] == ["step-000002.png", "step-000004.png"]
     with Image.open(sheets[0]) as picture:
         assert np.asarray(picture).std() > 20
+
+
+def test_texture_is_the_strength_of_the_finest_grain() -> None:
+    noise = (
+        torch.randn(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([0.1, 0.2])[:, None, None, None, None]
+    )
+    fine, middle = texture(noise).mean((2, 3, 4)).unbind(1)
+    assert fine.tolist() == pytest.approx([0.1 * (26 / 27) ** 0.5, 0.2 * (26 / 27) ** 0.5], rel=0.03)
+    assert bool((middle < fine / 3).all())
+    ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32, 32)
+    assert float(texture(ramp)[..., 1:-1, 1:-1, 1:-1].max()) < 0.003  # anatomy that changes slowly is no grain
 
 
 def test_time_ends_a_run_and_it_can_go_on(data: dict[str, Data], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class KindChoice(StrEnum):
     UNET_GAN = "unet-gan"
     AUTOENCODER = "autoencoder"
     DIFFUSION = "diffusion"
+    CYCLE_GAN = "cycle-gan"
 
 
 class TaskChoice(StrEnum):

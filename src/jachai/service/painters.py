@@ -128,7 +128,7 @@ def _cubes(
         return []
     found = []
     try:
-        for cube in cubes_of(volume, order.task, order.cubes, np.random.default_rng((order.seed, number))):
+        for cube in cubes_of(volume, order.kind, order.task, order.cubes, np.random.default_rng((order.seed, number))):
             found.append(cube)
             progress(f"cubes of series {number + 1}", len(found) / order.cubes)
     except UsageError as error:

@@ -2,7 +2,7 @@
 
 Sources: CT-GAN (Mirsky et al. 2019) and pix2pix (Isola et al. 2017) for `unet-gan`; context encoders (Pathak et al. 2016)
 for `autoencoder`; DDPM, DDIM and velocity prediction (Ho et al. 2020, Song et al. 2021, Salimans and Ho 2022) for
-`diffusion`. No code was taken.
+`diffusion`; CycleGAN (Zhu et al. 2017) for `cycle-gan`. No code was taken.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ CHANNELS: dict[Kind, tuple[int, ...]] = {
     "unet-gan": (16, 32, 64, 96, 96),
     "autoencoder": (16, 32, 64, 96),
     "diffusion": (12, 32, 64, 64),
+    "cycle-gan": (16, 32, 64, 96),
 }
 """Default channels of each level: 1 to 3 million weights."""
 LEAK = 0.2
@@ -52,9 +53,10 @@ TIMES = 16
 """Frequencies of the time embedding."""
 
 
-def planes(task: Task) -> int:
-    """Channels of what a network sees: cube with the hole at 0, hole, and for injection the guide (see `guide`)."""
-    return 3 if task == "injection" else 2
+def planes(kind: Kind, task: Task) -> int:
+    """Channels of what a network sees: cube with the hole at 0 (`cycle-gan`: all of the cube), hole, and for injection the
+    guide (see `guide`; a `cycle-gan` has none)."""
+    return 3 if task == "injection" and kind != "cycle-gan" else 2
 
 
 class UNet(nn.Module):
@@ -95,6 +97,15 @@ class UNet(nn.Module):
             x = torch.cat([x, skip], dim=1) if self.skips else x
         painted: Tensor = self.last(x)
         return painted
+
+
+class Changer(UNet):
+    """(n, 2, …) cube and hole → (n, 1, …): the cube and a change of it, so that what is to stay need not be painted."""
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """See the class."""
+        changed: Tensor = seen[:, :1] + super().forward(seen)
+        return changed
 
 
 def _enlarging(inside: int, outside: int, upsampling: Upsampling) -> tuple[nn.Module, ...]:
@@ -168,9 +179,11 @@ def network(card: Card) -> nn.Module:
     """The card's network, its weights by chance. Raises ModelError where the card asks for an impossible one."""
     if not 2 <= len(card.channels) <= MOST_LEVELS or not all(1 <= n <= MOST_CHANNELS for n in card.channels):
         raise ModelError("The card of the painter describes no network that Jachai knows.")
-    seen = planes(card.task)
+    seen = planes(card.kind, card.task)
     if card.kind == "diffusion":
         return Denoiser(seen, card.channels)
+    if card.kind == "cycle-gan":
+        return Changer(seen, card.channels, card.upsampling)
     return UNet(seen, card.channels, card.upsampling, skips=card.kind == "unet-gan")
 
 
@@ -190,7 +203,7 @@ def guide_of(alpha: Voxels, normal: Voxels) -> Voxels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneStep:
-    """A U-Net or an autoencoder: one pass, the whole cube is the network's. A hole may have any size: the cube is
+    """A U-Net, an autoencoder or a changer: one pass, the whole cube is the network's. A hole may have any size: the cube is
     continued to the sides the network needs."""
 
     model: UNet
@@ -198,7 +211,8 @@ class OneStep:
 
     def paint(self, canvas: Canvas) -> Voxels:
         """See Painter."""
-        seen, inside = _padded(_seen(canvas, self.task), self.model.factor)
+        told = _changed(canvas) if isinstance(self.model, Changer) else _seen(canvas, self.task)
+        seen, inside = _padded(told, self.model.factor)
         with _one_thread():
             painted = self.model(seen)[0, 0].numpy()
         return np.asarray(np.clip(painted[inside], -0.5, 0.5), dtype=np.float32)
@@ -274,6 +288,11 @@ def _seen(canvas: Canvas, task: Task) -> Voxels:
     """(planes, k, j, i) of the canvas."""
     parts = [canvas.masked, canvas.hole.astype(np.float32)]
     return np.stack([*parts, guide(canvas)] if task == "injection" else parts)
+
+
+def _changed(canvas: Canvas) -> Voxels:
+    """(2, k, j, i): all of the cube, and the hole, which is where it shall change."""
+    return np.stack([canvas.cube, canvas.hole.astype(np.float32)])
 
 
 def _padded(seen: Voxels, factor: int) -> tuple[Tensor, tuple[slice, ...]]:

@@ -20,9 +20,9 @@ from jachai.core.errors import ModelError, UsageError
 from jachai.core.folders import home
 from jachai.tamper.plain import from_plain, to_plain
 
-Kind = Literal["unet-gan", "autoencoder", "diffusion"]
+Kind = Literal["unet-gan", "autoencoder", "diffusion", "cycle-gan"]
 Task = Literal["removal", "injection"]
-KINDS: tuple[Kind, ...] = ("unet-gan", "autoencoder", "diffusion")
+KINDS: tuple[Kind, ...] = ("unet-gan", "autoencoder", "diffusion", "cycle-gan")
 TASKS: tuple[Task, ...] = ("removal", "injection")
 FILE = "painter.safetensors"
 CARD_KEY = "jachai"

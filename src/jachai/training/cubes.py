@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from jachai.tamper.ctgan import CDF_BINS, CUBE_MM, EXAMPLES, GAN_DENSITIES, Norm
 from jachai.tamper.finish import Finish, own_noise
 from jachai.tamper.nodule import NoduleShape, draw_nodule
 from jachai.tamper.resample import zoomed
-from jachai.tamper.shelf import Task
+from jachai.tamper.shelf import Kind, Task
 
 SIDE, SHIFT = 32, 4
 """Voxels of 1 mm of a cube as the network sees it, and how far it is shifted each way (CT-GAN)."""
@@ -38,10 +39,12 @@ NODULE_BOX_MM = 4.0
 """Room round a nodule in which it is joined to the lung."""
 LEAST_MM = 32.0
 """A series must be this thick: cubes that end outside the scan teach a painter its edge."""
+OTHER: dict[Task, Task] = {"removal": "injection", "injection": "removal"}
 GUIDE_OFFSET = np.float32(0.5)
 
 Stored = npt.NDArray[np.float16]
-"""(…, planes, k, j, i), −0.5…0.5: half precision is 2⁻¹² there, finer than the noise."""
+"""(…, planes, k, j, i), −0.5…0.5: half precision is 2⁻¹² there, finer than the noise. planes: the cube; then for `cycle-gan` a
+cube of the other task, of another place, else for injection the guide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,19 +62,21 @@ def usable(volume: Volume) -> bool:
     return thick and volume.shape[0] * spacing_of(volume)[0] >= LEAST_MM
 
 
-def cubes_of(volume: Volume, task: Task, count: int, rng: np.random.Generator) -> Iterator[Stored]:
-    """`count` times float16 (planes, ROOMY, ROOMY, ROOMY), −0.5…0.5: the cube, and for injection the guide.
+def cubes_of(volume: Volume, kind: Kind, task: Task, count: int, rng: np.random.Generator) -> Iterator[Stored]:
+    """`count` times what a painter of this kind learns from, see Stored: (planes, ROOMY, ROOMY, ROOMY).
 
     Raises UsageError if the series shows no lung.
     """
+    unpaired = kind == "cycle-gan"
     while count > 0:
         here = min(count, BATCH)
-        places = targets.healthy_places(volume, rng, EXAMPLES + 1 + here, room_mm=ROOMY / 2)
+        places = targets.healthy_places(volume, rng, EXAMPLES + 1 + here * (1 + unpaired), room_mm=ROOMY / 2)
         sides = _sides(volume, (CUBE_MM,) * 3)
         examples = np.stack([cut(volume.voxels, box_around(place, sides)) for place in places[1 : EXAMPLES + 1]])
         shared = Place(volume, places[0], examples)
-        for place in places[EXAMPLES + 1 :]:
-            yield _cube(shared, place, task, rng)
+        for place, elsewhere in zip_longest(places[EXAMPLES + 1 :][:here], places[EXAMPLES + 1 :][here:]):
+            cube = _cube(shared, place, task, rng)
+            yield np.concatenate([cube[:1], _cube(shared, elsewhere, OTHER[task], rng)[:1]]) if unpaired else cube
         count -= here
 
 
@@ -155,14 +160,14 @@ UNGUIDED_SHARE = 0.5
 """Share of cubes whose guide is withheld: then the network invents the nodule, as CT-GAN's does."""
 
 
-def batch(cubes: Stored, size: int, seed: tuple[int, int]) -> Batch:
+def batch(cubes: Stored, kind: Kind, size: int, seed: tuple[int, int]) -> Batch:
     """`size` cubes drawn, mirrored, turned by 90°, shifted and trimmed. cubes: (m, planes, ROOMY³). seed: (seed, step)."""
     rng = np.random.default_rng(seed)
     drawn = [_augmented(cubes[int(rng.integers(len(cubes)))], rng) for _ in range(size)]
-    return assembled(np.stack(drawn), rng)
+    return assembled(np.stack(drawn), kind, rng)
 
 
-def assembled(cubes: Stored, rng: np.random.Generator | None = None) -> Batch:
+def assembled(cubes: Stored, kind: Kind, rng: np.random.Generator | None = None) -> Batch:
     """(n, planes, SIDE³) → what the network sees. Without rng: CT-GAN's hole, and guided."""
     cube = cubes[:, :1].astype(np.float32)
     hole = np.zeros_like(cube)
@@ -172,6 +177,8 @@ def assembled(cubes: Stored, rng: np.random.Generator | None = None) -> Batch:
         )
         low = (SIDE - side) // 2
         one[:, low : low + side, low : low + side, low : low + side] = 1
+    if kind == "cycle-gan":
+        return Batch(cube, np.concatenate([cubes[:, 1:].astype(np.float32), hole], axis=1))
     parts = [cube * (1 - hole), hole]
     if cubes.shape[1] > 1:
         shown = np.ones(len(cubes)) if rng is None else rng.random(len(cubes)) > UNGUIDED_SHARE

@@ -105,7 +105,7 @@ class _Run:
         self._settings, self._data, self._folder = settings, data, folder
         kept = KEPT_OUT if len(data.cubes) >= 4 * KEPT_OUT else 0
         self._learnt = data.cubes[: len(data.cubes) - kept]
-        self._shown = assembled(trimmed(data.cubes[-KEPT_OUT:]))
+        self._shown = assembled(trimmed(data.cubes[-KEPT_OUT:]), settings.kind)
         self._card = Card(
             schema=SCHEMA,
             kind=settings.kind,
@@ -151,7 +151,7 @@ class _Run:
             self.save()
 
     def _step(self) -> dict[str, float]:
-        drawn = batch(self._learnt, self._settings.batch, (self._settings.seed, self.steps))
+        drawn = batch(self._learnt, self._settings.kind, self._settings.batch, (self._settings.seed, self.steps))
         for module in self._recipe.modules.values():
             module.train()
         with torch.random.fork_rng():
@@ -165,15 +165,16 @@ class _Run:
         """Painter, state, record and samples; each file is replaced whole, the state last but one."""
         folder = self._folder
         (folder / SAMPLES).mkdir(parents=True, exist_ok=True)
-        self._checks.append({"step": float(self.steps), "mae_kept_out": self._show()})
+        self._checks.append({"step": float(self.steps), **self._show()})
         painter = self._recipe.modules["painter"].state_dict()
         card = replace(self._card, steps=self.steps)
         _write(folder / FILE, _with_card({name: t.cpu().contiguous() for name, t in painter.items()}, card))
         _write(folder / STATE, _serialised(self._state(), {"run": json.dumps(self._record())}))
         _write(folder / RUN, (json.dumps(self._record(), indent=1) + "\n").encode())
 
-    def _show(self) -> float:
-        """Write the contact sheet; the mean absolute error inside the hole of the cubes that are shown."""
+    def _show(self) -> dict[str, float]:
+        """Write the contact sheet; the mean absolute error inside the hole of the cubes that are shown. Cubes that do not belong
+        together have no error: there, how much was changed."""
         for module in self._recipe.modules.values():
             module.eval()
         with torch.random.fork_rng(), torch.inference_mode():
@@ -181,7 +182,10 @@ class _Run:
             painted = self._recipe.painted(self._on_device(self._shown.seen)).cpu().numpy()
         write_sheet(self._folder / SAMPLES / f"step-{self.steps:06}.png", self._shown, painted)
         hole = self._shown.seen[:, 1:2]
-        return float((np.abs(painted - self._shown.cubes) * hole).sum() / hole.sum())
+        unpaired = self._settings.kind == "cycle-gan"
+        against = self._shown.seen[:, :1] if unpaired else self._shown.cubes
+        apart = float((np.abs(painted - against) * hole).sum() / hole.sum())
+        return {"changed_kept_out" if unpaired else "mae_kept_out": apart}
 
     def _record(self) -> dict[str, Any]:
         names = list(self._losses[0]) if self._losses else []

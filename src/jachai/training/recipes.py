@@ -31,6 +31,8 @@ MAE_WEIGHT = 100.0
 GAN_RATE, GAN_BETAS = 2e-4, (0.5, 0.999)
 """Learning rate and moments of Adam in CT-GAN and pix2pix."""
 PLAIN_RATE = 1e-3
+CYCLE_WEIGHT, SAME_WEIGHT = 10.0, 5.0
+"""Of the way there and back, and of cubes that are right already (CycleGAN)."""
 TEXTURE_WEIGHT = 300.0
 """Of the difference in local strength of the finest two bands: mean absolute error alone rewards lung without grain, and a small
 critic, trained for minutes, does not make up for it (painted lung then has two thirds of the grain of real lung)."""
@@ -41,7 +43,7 @@ CRITIC_CHANNELS = (16, 32, 64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """cubes: (n, 1, 32, 32, 32). seen: (n, planes, 32, 32, 32). On the device of the training."""
+    """cubes: (n, 1, 32, 32, 32), what is wanted. seen: (n, planes, 32, 32, 32). On the device of the training."""
 
     cubes: Tensor
     seen: Tensor
@@ -101,7 +103,7 @@ class Adversarial:
     mean absolute error of the local `texture`, which is ours."""
 
     def __init__(self, card: Card, device: torch.device) -> None:
-        painter, critic = network(card), Critic(planes(card.task))
+        painter, critic = network(card), Critic(planes(card.kind, card.task))
         self.modules: dict[str, nn.Module] = {"painter": _placed(painter, device), "critic": _placed(critic, device)}
         self.optimisers = {
             name: torch.optim.Adam(m.parameters(), GAN_RATE, GAN_BETAS) for name, m in self.modules.items()
@@ -122,6 +124,54 @@ class Adversarial:
         rough = (texture(painted) - texture(batch.cubes)).abs().mean()
         _learn(self.optimisers["painter"], fooled + MAE_WEIGHT * mae + TEXTURE_WEIGHT * rough)
         return {"mae": mae.item(), "fooled": fooled.item(), "critic": judged.item(), "texture": rough.item()}
+
+    def painted(self, seen: Tensor) -> Tensor:
+        """See Recipe."""
+        out: Tensor = self.modules["painter"](seen)
+        return out
+
+
+class Cycle:
+    """`cycle-gan`: cubes of one kind become those of the other, and back, learnt from cubes that do not belong together."""
+
+    def __init__(self, card: Card, device: torch.device) -> None:
+        hole = 1
+        made = {"painter": network(card), "back": network(card), "critic": Critic(hole), "critic_back": Critic(hole)}
+        self.modules: dict[str, nn.Module] = {name: _placed(module, device) for name, module in made.items()}
+        self.optimisers = {
+            name: torch.optim.Adam(m.parameters(), GAN_RATE, GAN_BETAS) for name, m in self.modules.items()
+        }
+
+    def step(self, batch: Seen) -> dict[str, float]:
+        """See Recipe."""
+        wanted, other, hole = batch.cubes, batch.seen[:, :1], batch.seen[:, 1:]
+        ways = (("painter", "back", "critic", other, wanted), ("back", "painter", "critic_back", wanted, other))
+        told = {"cycle": 0.0, "fooled": 0.0, "critic": 0.0}
+        loss = torch.zeros((), device=wanted.device)
+        for there, back, judge, start, aim in ways:
+            made = self._through(there, start, hole)
+            real, fake = self.modules[judge](aim, hole), self.modules[judge](made.detach(), hole)
+            judged = (
+                functional.mse_loss(real, torch.ones_like(real)) + functional.mse_loss(fake, torch.zeros_like(fake))
+            ) / 2
+            _learn(self.optimisers[judge], judged)
+            scores = self.modules[judge](made, hole)
+            fooled = functional.mse_loss(scores, torch.ones_like(scores))
+            cycle = functional.l1_loss(self._through(back, made, hole), start)
+            same = functional.l1_loss(self._through(there, aim, hole), aim)
+            loss = loss + fooled + CYCLE_WEIGHT * cycle + SAME_WEIGHT * same
+            for name, value in (("cycle", cycle), ("fooled", fooled), ("critic", judged)):
+                told[name] += value.item()
+        for name in ("painter", "back"):
+            self.optimisers[name].zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name in ("painter", "back"):
+            self.optimisers[name].step()
+        return told
+
+    def _through(self, name: str, cubes: Tensor, hole: Tensor) -> Tensor:
+        out: Tensor = self.modules[name](torch.cat([cubes, hole], dim=1))
+        return out
 
     def painted(self, seen: Tensor) -> Tensor:
         """See Recipe."""
@@ -175,10 +225,11 @@ class Denoising:
         return torch.where(seen[:, 1:2] > 0, inside, seen[:, :1])
 
 
-RECIPES: dict[str, type[Adversarial] | type[Plain] | type[Denoising]] = {
+RECIPES: dict[str, type[Adversarial] | type[Plain] | type[Denoising] | type[Cycle]] = {
     "unet-gan": Adversarial,
     "autoencoder": Plain,
     "diffusion": Denoising,
+    "cycle-gan": Cycle,
 }
 """How each kind of `tamper.shelf.KINDS` learns."""
 

@@ -29,7 +29,12 @@ from jachai.tamper.nodule import NoduleShape
 from jachai.tamper.shelf import CARD_KEY, FILE, KINDS, SCHEMA, Card, Kind, Task, card_text, find, read, split
 
 MM = (1.0, 1.0, 1.0)
-SMALL: dict[str, tuple[int, ...]] = {"unet-gan": (4, 8, 8, 8, 8), "autoencoder": (4, 8, 8), "diffusion": (8, 8, 8)}
+SMALL: dict[str, tuple[int, ...]] = {
+    "unet-gan": (4, 8, 8, 8, 8),
+    "autoencoder": (4, 8, 8),
+    "diffusion": (8, 8, 8),
+    "cycle-gan": (4, 8, 8),
+}
 
 
 def card(kind: Kind = "unet-gan", task: Task = "removal", channels: tuple[int, ...] = ()) -> Card:
@@ -111,11 +116,11 @@ def test_any_cube(kind: Kind, task: Task, shape: tuple[int, int, int], low: int)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_stood_in_the_hole_is_not_seen(kind: Kind) -> None:
+def test_what_stood_in_the_hole_is_not_seen_but_by_the_cycle_which_changes_it(kind: Kind) -> None:
     one = canvas((32, 32, 32), 6)
     other = replace(one, cube=np.where(one.hole, -one.cube, one.cube), rng=np.random.default_rng(0))
     first, second = (PAINTERS_OF[kind, "removal"].paint(what) for what in (one, other))
-    assert np.array_equal(first, second)
+    assert np.array_equal(first, second) is (kind != "cycle-gan")
 
 
 def test_only_the_diffusion_leaves_things_to_chance() -> None:
@@ -159,7 +164,7 @@ def test_names(on_the_shelf: Path) -> None:
     assert weights.pinned == f"unet-gan:removal-unet-gan@{weights.sha256[:12]}"
     assert find(weights.pinned) == weights
     assert shelf.pinned("unet-gan:removal-unet-gan", "removal") == weights.pinned
-    assert planes("removal") == 2
+    assert planes("unet-gan", "removal") == 2
     assert isinstance(painters.painter(weights.pinned), OneStep)
     assert isinstance(painters.painter("diffusion:injection-diffusion"), Diffusion)
     assert loaded(weights) is loaded(weights), "read once"

@@ -17,6 +17,7 @@ SMALL: dict[str, tuple[int, ...]] = {
     "unet-gan": (4, 8, 8, 8, 8),
     "autoencoder": (4, 8, 8, 8),
     "diffusion": (8, 8, 8, 8),
+    "cycle-gan": (4, 8, 8),
 }
 
 
@@ -29,8 +30,18 @@ def lungs() -> Volume:
 
 @pytest.fixture(scope="session")
 def data(lungs: Volume) -> dict[str, Data]:
-    """A few cubes by task."""
-    return {task: Data(np.stack(list(cubes_of(lungs, task, 6, np.random.default_rng(1)))), 1) for task in _TASKS}
+    """A few cubes by task; by kind and task, what is not the same for all kinds (see `material`)."""
+    paired = {task: _cubes(lungs, "unet-gan", task) for task in _TASKS}
+    return paired | {f"cycle-gan, {task}": _cubes(lungs, "cycle-gan", task) for task in _TASKS}
+
+
+def _cubes(lungs: Volume, kind: Kind, task: Task) -> Data:
+    return Data(np.stack(list(cubes_of(lungs, kind, task, 6, np.random.default_rng(1)))), 1)
+
+
+def material(data: dict[str, Data], kind: Kind, task: Task) -> Data:
+    """What such a painter learns from."""
+    return data.get(f"{kind}, {task}", data[task])
 
 
 _TASKS: tuple[Task, ...] = ("removal", "injection")

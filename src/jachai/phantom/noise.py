@@ -214,11 +214,77 @@ class NoiseLevel:
 
     def of(self, hu: Voxels) -> Voxels:
         """(j, i) HU → (j, i) relative standard deviation, float32, > 0."""
+        return np.sqrt(sum(self.views(hu)) / VIEWS).astype(np.float32)
+
+    def views(self, hu: Voxels, modulation: float = DOSE_MODULATION) -> Iterator[FloatArray]:
+        """(j, i) HU → for each of VIEWS directions the relative variance (j, i) of the ray through every pixel."""
         mass = np.clip((hu.astype(np.float64) + 1000) / 1000, 0, None) * WATER_PER_MM * self._area / self._pixel
-        variance = np.zeros(hu.shape)
         for bins, part in zip(self._bin, self._part, strict=True):
             ray = np.bincount(bins.ravel(), (mass * (1 - part)).ravel(), self._size)
             ray += np.bincount(bins.ravel() + 1, (mass * part).ravel(), self._size)
-            seen = np.exp(DOSE_MODULATION * (ray + self._bowtie))
-            variance += seen[bins] * (1 - part) + seen[bins + 1] * part
-        return np.sqrt(variance / VIEWS).astype(np.float32)
+            seen = np.exp(modulation * (ray + self._bowtie))
+            yield seen[bins] * (1 - part) + seen[bins + 1] * part
+
+
+SECTORS = 6
+"""Ranges of direction whose noise is made apart, three views each: enough for the streaks behind shoulders and arms."""
+COARSE_MM = 6.0
+"""Pixels of the coarse slices on which rays are followed."""
+
+
+def scanned_noise_slices(
+    hu: Voxels,
+    spacing_mm: tuple[float, float, float],
+    kernel: Kernel,
+    rng: np.random.Generator,
+    modulation: float = DOSE_MODULATION,
+    thickness_mm: float | None = None,
+) -> Iterator[Voxels]:
+    """(k, j, i) HU → the noise of each slice as a scanner would give it, float32 (j, i), on no particular scale: stronger where rays
+    meet more of the body, and in streaks along those rays.
+
+    A view adds frequencies of its own direction alone (central slice theorem), with the variance of its rays (see `NoiseLevel`).
+    modulation: how much of the contrast in attenuation is left. Parameters otherwise as for `ct_noise`.
+    """
+    n, height, width = hu.shape
+    step, *pixel = spacing_mm
+    every = [max(1, round(COARSE_MM / mm)) for mm in pixel]
+    weights = slice_weights(step, step if thickness_mm is None else thickness_mm).astype(np.float32)
+    padded = tuple(
+        fft.next_fast_len(size + int(np.ceil(PADDING_MM / mm)), real=True) for size, mm in zip((height, width), pixel)
+    )
+    transfer = np.sqrt(folded_nps(kernel, padded, (pixel[0], pixel[1]))).astype(np.float32)
+    angle = np.arctan2(np.fft.fftfreq(padded[0], pixel[0])[:, None], np.fft.rfftfreq(padded[1], pixel[1])[None])
+    sector = np.floor(np.mod(angle, np.pi) * (SECTORS / np.pi)).astype(np.int8) % SECTORS
+    sizes = [size // step for size, step in zip((height, width), every)]
+    y, x = ((np.arange(size) - (size - 1) / 2) * mm * step for size, mm, step in zip(sizes, pixel, every))
+    level = NoiseLevel(x, y)
+    white: deque[Voxels] = deque(maxlen=len(weights))
+    for _ in range(len(weights) - 1):
+        white.append(rng.standard_normal(padded, dtype=np.float32))
+    for k in range(n):
+        white.append(rng.standard_normal(padded, dtype=np.float32))
+        mixed = white[0] * weights[0]
+        for layer, weight in zip(list(white)[1:], weights[1:], strict=True):
+            mixed += layer * weight
+        spectrum = fft.rfft2(mixed) * transfer
+        block = hu[k, : sizes[0] * every[0], : sizes[1] * every[1]]
+        coarse = block.reshape(sizes[0], every[0], sizes[1], every[1]).mean(axis=(1, 3))
+        views = np.array(list(level.views(coarse, modulation))).reshape(SECTORS, -1, *sizes).mean(axis=1)
+        out = np.zeros((height, width), dtype=np.float32)
+        for number, variance in enumerate(np.sqrt(views).astype(np.float32)):
+            streaks = fft.irfft2(np.where(sector == number, spectrum, 0), padded)[:height, :width]
+            out += streaks * enlarged(variance, (height, width))
+        yield out
+
+
+def enlarged(coarse: Voxels, shape_ji: tuple[int, int]) -> Voxels:
+    """(j', i') → (j, i), linear between the middles of coarse pixels, continued at the edges."""
+    out: Voxels = coarse
+    for axis, size in enumerate(shape_ji):
+        place = np.clip((np.arange(size) + 0.5) * coarse.shape[axis] / size - 0.5, 0, coarse.shape[axis] - 1)
+        low = np.minimum(place.astype(np.intp), coarse.shape[axis] - 2)
+        part = (place - low).astype(np.float32)
+        part = part[:, None] if axis == 0 else part[None]
+        out = out.take(low, axis) * (1 - part) + out.take(low + 1, axis) * part
+    return out

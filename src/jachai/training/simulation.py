@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from jachai.core.errors import UsageError
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import AIR_HU, Modality, Volume
+from jachai.forensics.channels import noise_place
+from jachai.phantom.noise import Kernel, scanned_noise_slices
 from jachai.tamper import ATTACKS, shelf
-from jachai.tamper.attack import Attack, Effect
+from jachai.tamper.attack import Attack, Effect, spacing_of
 from jachai.tamper.ctgan import CtGan
 from jachai.tamper.processing import PROCESSING
 from jachai.training.search_data import Host, Samples, from_attacks
@@ -29,10 +30,10 @@ from jachai.training.search_data import Host, Samples, from_attacks
 VARIANTS = ("as it is", "noisier", "noisier", "kernel", "other")
 """Parts of each series. 'noisier': see `noisier`. 'other' draws one of OTHERS."""
 OTHERS = ("sharpen", "denoise-gaussian", "denoise-bilateral", "jpeg-ls", "requantise")
-NOISE_HU, NOISE_GRAIN = (10.0, 70.0), (0.0, 0.65)
-"""Of `noisier`: standard deviation, and Gaussian σ in pixels: from white, as sharp kernels nearly are, to standard kernels."""
-BETWEEN_GRAIN = 0.3
-"""σ across slices, in slices: neighbours of thin series share part of their noise."""
+NOISE_HU = (10.0, 70.0)
+"""Standard deviation in lung of what `noisier` adds."""
+NOISE_PSF_MM, NOISE_EDGE, NOISE_MODULATION, NOISE_THICKNESS = (0.05, 0.4), (0.0, 0.6), (0.4, 1.1), (0.5, 1.5)
+"""Its kernel, from nearly white to standard; how much stronger it is where rays meet more of the body; slice profiles in slices."""
 MR_VARIANTS = ("as it is", "as it is", "sharpen", "other")
 PAINTED = 3
 """How often an attack of CT-GAN is drawn with trained painters for each time that it is drawn with plain ones."""
@@ -169,13 +170,17 @@ def _variant(volume: Volume, variant: int, rng: np.random.Generator) -> Volume:
 
 
 def noisier(volume: Volume, rng: np.random.Generator) -> Volume:
-    """A CT as a lower dose or a sharper kernel would have given it: noise of one strength and grain added everywhere, in
-    whole HU, never below air."""
+    """A CT as a lower dose or a sharper kernel would have given it: noise of a scanner added, stronger and in streaks where rays
+    meet more of the body, in whole HU, never below air. (Noise that is the same everywhere teaches a network that uneven noise is
+    tampering.)"""
     sigma = float(np.exp(rng.uniform(*np.log(NOISE_HU))))
-    grain = float(rng.uniform(*NOISE_GRAIN))
-    noise = rng.standard_normal(volume.shape, dtype=np.float32)
-    noise = ndimage.gaussian_filter(noise, (BETWEEN_GRAIN, grain, grain))
-    noise *= np.float32(sigma / noise.std())
+    kernel = Kernel("drawn", float(rng.uniform(*NOISE_PSF_MM)), float(rng.uniform(*NOISE_EDGE)))
+    spacing = spacing_of(volume)
+    modulation, thickness = float(rng.uniform(*NOISE_MODULATION)), spacing[0] * float(rng.uniform(*NOISE_THICKNESS))
+    noise = np.stack(list(scanned_noise_slices(volume.voxels, spacing, kernel, rng, modulation, thickness)))
+    middle = volume.shape[0] // 2
+    lung = noise_place(volume.voxels[middle])
+    noise *= np.float32(sigma / noise[middle][lung].std())
     noise += volume.voxels
     low = min(AIR_HU, float(volume.voxels.min()))
     return replace(volume, voxels=np.maximum(np.rint(noise), np.float32(low)))

@@ -12,8 +12,10 @@ from jachai.phantom.noise import (
     WATER_PER_MM,
     NoiseLevel,
     ct_noise,
+    enlarged,
     folded_nps,
     rician,
+    scanned_noise_slices,
     slice_correlation,
     slice_weights,
 )
@@ -181,3 +183,62 @@ def test_noise_is_highest_in_the_middle_and_lowest_in_air() -> None:
     assert sigma[50, 50] > 1.1 * sigma[50, 50 + 33] > 1.2 * sigma[2, 50]
     larger, smaller = cylinder(160)[1], cylinder(120)[1]
     assert level.of(larger)[50, 50] > level.of(smaller)[50, 50]
+
+
+def body(across: float, down: float) -> np.ndarray:
+    """An ellipse of water with these half axes in mm, 256 × 256 pixels of 1.5 mm, six slices."""
+    y, x = (np.indices((256, 256)) - 127.5) * 1.5
+    return np.where((x / across) ** 2 + (y / down) ** 2 < 1, 0, -1000).astype(np.float32)[None].repeat(6, 0)
+
+
+def scanned(hu: np.ndarray, modulation: float = 1.0) -> np.ndarray:
+    spacing = (2.0, 1.5, 1.5)
+    return np.stack(list(scanned_noise_slices(hu, spacing, KERNELS["sharp"], np.random.default_rng(2), modulation)))
+
+
+def test_scanned_noise_is_strong_where_rays_meet_much_of_the_body() -> None:
+    noise = scanned(body(150, 150))
+    middle, rim, outside = (noise[:, 120:136, i : i + 16].std() for i in (120, 215, 236))
+    assert middle > 1.5 * rim > 1.5 * outside
+    assert scanned(body(150, 150), 0.0)[:, 120:136, 120:136].std() == pytest.approx(1, rel=0.1), (
+        "no modulation: even noise"
+    )
+
+
+def test_scanned_noise_streaks_along_the_longest_rays() -> None:
+    """Behind both shoulders at once: a wide, flat body has streaks across, a deep one from front to back."""
+
+    def runs(noise: np.ndarray) -> tuple[float, float]:
+        part = noise[:, 112:144, 112:144]
+        across = np.corrcoef(part[:, :, 2:].ravel(), part[:, :, :-2].ravel())[0, 1]
+        down = np.corrcoef(part[:, 2:].ravel(), part[:, :-2].ravel())[0, 1]
+        return float(across), float(down)
+
+    flat, deep, round_ = (runs(scanned(body(*axes))) for axes in ((180, 90), (90, 180), (140, 140)))
+    assert flat[0] > flat[1] + 0.1
+    assert deep[1] > deep[0] + 0.1
+    assert abs(round_[0] - round_[1]) < 0.05
+
+
+def test_scanned_noise_without_a_body_is_that_of_the_kernel() -> None:
+    noise = np.stack(
+        list(
+            scanned_noise_slices(
+                np.full((6, 256, 256), -1000, np.float32),
+                (2.0, 0.7, 0.7),
+                KERNELS["standard"],
+                np.random.default_rng(3),
+                0.0,
+            )
+        )
+    )
+    plain = ct_noise((6, 256, 256), (2.0, 0.7, 0.7), "standard", np.random.default_rng(3))
+    assert noise == pytest.approx(plain, abs=1e-4), "the sectors together are the whole spectrum"
+
+
+def test_enlarged_is_linear_between_coarse_pixels() -> None:
+    ramp = np.arange(8, dtype=np.float32)[:, None] + np.zeros((8, 6), np.float32)
+    fine = enlarged(ramp, (64, 50))
+    assert fine.shape == (64, 50)
+    assert np.allclose(np.diff(fine[4:-4, 0]), 1 / 8, atol=1e-5)
+    assert (float(fine.min()), float(fine.max())) == (0.0, 7.0)

@@ -5,7 +5,8 @@
 RUN is the folder of a dense training (`jachai train dense --out RUN`). A judge (gradient-boosted trees, as `jachai train boosting --name
 nodules`) is trained without each fifth of the patients, and asked about the intact series of that fifth, after the
 network that did not see it either. Its strongest candidate and its strongest nodule in each patient are the
-calibration. DIR (RUN/second): `part-K/bundle`, and `part-K/calibration.json`, which knows nothing of that fifth's patients.
+calibration. DIR (RUN/second): `part-K/bundle`, and `part-K/calibration.json`, which knows nothing of that fifth's patients; `said.json`, what
+was said of places, and `strengths.json`, of intact patients, by judges that did not see them: other benchmarks leave out others.
 Prints how each judge does on the places of patients left out, and which intact patients would alarm if the others alone had
 set the thresholds. With --write the file in the package is replaced.
 """
@@ -53,10 +54,55 @@ Strengths = dict[str, dict[str, float]]
 """Patient → reason → the strongest place."""
 
 
+SAID, STRENGTHS = "said.json", "strengths.json"
+
+
+def places(entries: Sequence[Entry], simulate: int, seed: int, folder: Path) -> list[RegionExample]:
+    """What judges learn from: labelled places and those that match them, and simulated ones, which are kept in the folder."""
+    labelled = region_data(entries, RegionPlan(seed=seed)).examples
+    return [*labelled, *simulated_regions(entries, simulate, seed, folder / "simulated")]
+
+
+def fitted(
+    data: Sequence[RegionExample], table: npt.NDArray[np.float32], seen: npt.NDArray[np.int64], seed: int
+) -> tuple[Any, bytes]:
+    """(the trees, the same as ONNX) learnt from the places with these numbers. table: their measurements."""
+    classes = classes_in(data)
+    mine = [data[int(n)] for n in seen]
+    labels = np.array([classes.index(example.label) for example in mine], dtype=np.int64)
+    model = MODELS[ARCHITECTURE].fitted(table[seen], labels, balanced_weights(mine), seed)
+    return model, exported(model, table[seen], classes)
+
+
+def kept(
+    network: bytes,
+    data: Sequence[RegionExample],
+    seen: npt.NDArray[np.int64],
+    said: npt.NDArray[np.float64],
+    without: Mapping[str, Any],
+    folder: Path,
+) -> RegionModel:
+    """The judge in a bundle, its probabilities calibrated on what judges that did not see a place `said` of the labelled ones."""
+    chosen = np.zeros(len(data), dtype=bool)
+    chosen[seen] = True
+    chosen &= countable(data)
+    truth = np.array([example.altered for example in data])
+    card = region_card(
+        folder.parent.name,
+        ARCHITECTURE,
+        network,
+        [data[int(n)] for n in seen],
+        inputs=MeasuredInput().told(),
+        calibration=calibration(truth[chosen], said[chosen], f"{PARTS} parts by patient, without those left out"),
+        training=dict(without),
+        figures={},
+    )
+    return region_model(write_bundle(folder, network, card))
+
+
 def judges(data: Sequence[RegionExample], out: Path) -> list[RegionModel]:
     """One without the patients of each part."""
     classes = classes_in(data)
-    labels = np.array([classes.index(example.label) for example in data], dtype=np.int64)
     parts = np.array([part_of(example.patient) for example in data])
     truth = np.array([example.altered for example in data])
     simulated = np.array([example.simulated for example in data])
@@ -65,11 +111,8 @@ def judges(data: Sequence[RegionExample], out: Path) -> list[RegionModel]:
     said = np.zeros(len(data))
     networks = []
     for part in range(PARTS):
-        seen = np.flatnonzero(parts != part)
-        model = MODELS[ARCHITECTURE].fitted(
-            table[seen], labels[seen], balanced_weights([data[int(n)] for n in seen]), part
-        )
-        networks.append(exported(model, table[seen], classes))
+        model, network = fitted(data, table, np.flatnonzero(parts != part), part)
+        networks.append(network)
         columns = [n for n, label in enumerate(model.classes_) if classes[int(label)] in ("FB", "FM")]
         said[parts == part] = model.predict_proba(table[parts == part])[:, columns].sum(axis=1)
     for name, chosen in (("labelled", counted), ("simulated", simulated)):
@@ -79,38 +122,19 @@ def judges(data: Sequence[RegionExample], out: Path) -> list[RegionModel]:
     for family in sorted({data[int(n)].source for n in np.flatnonzero(simulated)}):
         chosen = np.array([example.source == family for example in data])
         print(f"  {family}: AUC {area_under_roc(truth[chosen], said[chosen]):.3f} ({truth[chosen].sum()} attacks)")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SAID).write_text(json.dumps(said.tolist()))
     return [
-        _kept(part, networks[part], data, parts, _calibration(truth, said, counted & (parts != part)), out)
+        kept(
+            networks[part],
+            data,
+            np.flatnonzero(parts != part),
+            said,
+            {"without_part": part},
+            out / f"part-{part}" / "bundle",
+        )
         for part in range(PARTS)
     ]
-
-
-def _calibration(
-    truth: npt.NDArray[np.bool_], said: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]
-) -> dict[str, Any]:
-    return calibration(truth[chosen], said[chosen], f"{PARTS} parts by patient, without this one")
-
-
-def _kept(
-    part: int,
-    network: bytes,
-    data: Sequence[RegionExample],
-    parts: npt.NDArray[np.int64],
-    told: dict[str, Any],
-    out: Path,
-) -> RegionModel:
-    seen = [data[int(n)] for n in np.flatnonzero(parts != part)]
-    card = region_card(
-        f"second-part-{part}",
-        ARCHITECTURE,
-        network,
-        seen,
-        inputs=MeasuredInput().told(),
-        calibration=told,
-        training={"without_part": part},
-        figures={},
-    )
-    return region_model(write_bundle(out / f"part-{part}" / "bundle", network, card))
 
 
 def strengths_of(run: Path, part: int, judge: RegionModel, entries: Sequence[Entry]) -> Strengths:
@@ -161,13 +185,10 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out or options.run / "second"
     entries = [entry for entry in read_manifest(options.data) if entry.modality != Modality.MR.value]
-    data = [
-        *region_data(entries, RegionPlan(seed=options.seed)).examples,
-        *simulated_regions(entries, options.simulate, options.seed, out / "simulated"),
-    ]
     strengths: Strengths = {}
-    for part, judge in enumerate(judges(data, out)):
+    for part, judge in enumerate(judges(places(entries, options.simulate, options.seed, out), out)):
         strengths |= strengths_of(options.run, part, judge, entries)
+    (out / STRENGTHS).write_text(json.dumps(strengths, indent=1))
     for part in range(PARTS):
         others = {who: one for who, one in strengths.items() if part_of(who) != part}
         (out / f"part-{part}" / "calibration.json").write_text(json.dumps(thresholds(others), indent=1))

@@ -23,26 +23,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from train_second_stage import SAID, fitted, kept, places
 from whole_volumes import Row, asked, attacked, engines_of, families, figures, middle_of
 
 from jachai.core.progress import silent
 from jachai.core.volume import Modality
 from jachai.dataset.manifest import Entry, read_manifest
-from jachai.detectors.bundle import write_bundle
-from jachai.detectors.region import MeasuredInput
 from jachai.tamper.attack import Effect
-from jachai.training.classical import MODELS, exported, measured_table
+from jachai.training.classical import measured_table
 from jachai.training.dense import Dense, fit
 from jachai.training.dense_trainer import DenseLearner
-from jachai.training.region_data import SIMULATED, RegionExample, RegionPlan, region_data
+from jachai.training.region_data import SIMULATED, RegionExample
 from jachai.training.search_data import Origin
 from jachai.training.search_runs import Run, of_part, part_of, written
 from jachai.training.search_sets import hosts_of, thick_enough
-from jachai.training.simulated_regions import simulated_regions
 from jachai.training.simulation import Plan
-from jachai.training.trainer import balanced_weights, classes_in, region_card
 
-ARCHITECTURE = "boosting"
 SEED = 1009
 REAL = "ctgan"
 EVERY = "nothing"
@@ -79,27 +75,14 @@ def learnt(job: Job, run: Run) -> Dense:
 
 def judges(run: Path, entries: Sequence[Entry], part: int, simulate: int) -> None:
     """A judge without each family and without the patients of a part → RUN/unseen/FAMILY/judge."""
-    sims = simulated_regions(entries, simulate, 0, run / "second" / "simulated")
-    data = [*region_data(entries, RegionPlan()).examples, *sims]
-    table, classes = measured_table(data, silent), classes_in(data)
+    data = places(entries, simulate, 0, run / "second")
+    table = measured_table(data, silent)
+    said = np.array(json.loads((run / "second" / SAID).read_text()))
     for family in (EVERY, *families()):
-        seen = [n for n, one in enumerate(data) if part_of(one.patient) != part and may_be_learnt(one, family)]
-        mine = [data[n] for n in seen]
-        labels = np.array([classes.index(one.label) for one in mine])
-        model = MODELS[ARCHITECTURE].fitted(table[seen], labels, balanced_weights(mine), part)
-        network = exported(model, table[seen], classes)
-        calibration = json.loads((run / "second" / f"part-{part}" / "bundle" / "card.json").read_text())["calibration"]
-        card = region_card(
-            f"without-{family}",
-            ARCHITECTURE,
-            network,
-            mine,
-            inputs=MeasuredInput().told(),
-            calibration=calibration,
-            training={"without_part": part, "without_family": family},
-            figures={},
-        )
-        write_bundle(run / "unseen" / family / "judge", network, card)
+        seen = np.array([n for n, e in enumerate(data) if part_of(e.patient) != part and may_be_learnt(e, family)])
+        _, network = fitted(data, table, seen, part)
+        left = {"without_part": part, "without_family": family}
+        kept(network, data, seen, said, left, run / "unseen" / family / "judge")
 
 
 def may_be_learnt(example: RegionExample, without: str) -> bool:

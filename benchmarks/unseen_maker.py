@@ -2,10 +2,11 @@
 
     python benchmarks/unseen_maker.py --run RUN --data MANIFEST [--steps 3500] [--json FILE]
 
-RUN is the folder of a dense training (`jachai train dense --out RUN`), whose prepared samples are used again. For each maker of an intact CT a
-network is trained without the patients who have a scan of it, and without those whose maker is not said; its threshold, the noise it says it
-knows, and the calibration of self-reference come from the other patients as well. Then the intact series of that maker, and every sixth slice alone, are asked of
-the two engines as the default asks them. *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
+RUN is the folder of a dense training (`jachai train dense --out RUN`) with the second look's judges (`train_second_stage.py`), whose prepared
+samples and places are used again. For each maker of an intact CT a network and a judge are trained without the patients who have a scan of it, and
+without those whose maker is not said; the thresholds of network and second look, the noise that the network says it
+knows, and the calibration of self-reference come from the other patients as well. Then the intact series of that maker, and every sixth slice alone, are asked
+as the default engine asks them. *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
 their untouched places stay in the training, so a maker may have been met there. *At most*: one-sided 95 % bound by Clopper & Pearson, of patients.
 """
 
@@ -14,27 +15,35 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from calibrate_selfreference import Peaks, calibrate, entry_of, peaks, surest_repeat
+from train_second_stage import SAID, STRENGTHS, fitted, kept, places, thresholds
 
 from jachai.core.finding import ModelIdentity
+from jachai.core.progress import silent
 from jachai.core.volume import Modality
 from jachai.dataset.manifest import Entry, Label, read_manifest
 from jachai.dataset.voxels import volume_of
+from jachai.detectors.bundle import read_bundle
 from jachai.detectors.dense import of_bundle
 from jachai.detectors.either import Either
+from jachai.detectors.region import region_model
+from jachai.detectors.searching import Basis
+from jachai.detectors.second_stage import SecondStage, bases_from
 from jachai.detectors.selfreference import SelfReference, basis_from
 from jachai.forensics.domain import limits_of
 from jachai.forensics.selfreference import measure
 from jachai.metrics.detection import upper_bound
 from jachai.scan import candidates
+from jachai.training.classical import measured_table
 from jachai.training.dense_trainer import STEPS, DenseLearner
 from jachai.training.search_runs import Run, Who, judged, written
 from jachai.training.search_sets import hosts_of, thick_enough
@@ -97,18 +106,47 @@ def statistics_without(rows: Sequence[Measured], left: Who) -> SelfReference:
     return SelfReference(ModelIdentity("selfreference", "maker left out", ""), bases)
 
 
+def left_out(entries: Sequence[Entry], maker: str) -> frozenset[str]:
+    """Patients with a scan of that maker, or of one that is not said."""
+    return frozenset(entry.patient for entry in intact(entries) if maker_of(entry) in (maker, NOT_SAID))
+
+
+def folder_of(run: Path, maker: str) -> Path:
+    return run / "makers" / maker.replace(" ", "-").lower()
+
+
+def judges(run: Path, entries: Sequence[Entry], makers: Sequence[str], simulate: int) -> None:
+    """A judge without each maker's patients → RUN/makers/MAKER/judge."""
+    data = places([e for e in entries if e.modality != Modality.MR.value], simulate, 0, run / "second")
+    table = measured_table(data, silent)
+    said = np.array(json.loads((run / "second" / SAID).read_text()))
+    for number, maker in enumerate(makers):
+        out = left_out(entries, maker)
+        seen = np.array([n for n, example in enumerate(data) if example.patient not in out])
+        _, network = fitted(data, table, seen, number)
+        kept(network, data, seen, said, {"without_maker": maker}, folder_of(run, maker) / "judge")
+
+
+def bases_without(run: Path, left: Who) -> Mapping[str, Basis]:
+    """The second look's thresholds by the other patients, each looked at by engines that did not see him."""
+    strengths = json.loads((run / "second" / STRENGTHS).read_text())
+    return bases_from(thresholds({who: one for who, one in strengths.items() if not left(who)}))
+
+
 def work(job: Job, rows: Sequence[Measured]) -> list[Row]:
     torch.set_num_threads(1)
     entries = tuple(read_manifest(job.data))
     scans = intact(entries)
-    out = {entry.patient for entry in scans if maker_of(entry) in (job.maker, NOT_SAID)}
+    out = left_out(entries, job.maker)
     hosts = [one for one in hosts_of(entries) if thick_enough(one.read())]
     run = Run(job.run, job.steps, 0, hosts, entries, Plan(()), DenseLearner())
     net, _ = run.trained(out.__contains__, job.number)
     record = {"without_maker": job.maker, "steps": job.steps}
-    folder = job.run / "makers" / job.maker.replace(" ", "-").lower()
-    bundle = written(run, net, out.__contains__, "dense", record, folder)
-    engine = Either("without", replace(of_bundle(bundle), explain=False), statistics_without(rows, out.__contains__))
+    folder = folder_of(job.run, job.maker)
+    bundle = written(run, net, out.__contains__, "dense", record, folder / "network")
+    first = Either("first", replace(of_bundle(bundle), explain=False), statistics_without(rows, out.__contains__))
+    judge = region_model(read_bundle(folder / "judge"))
+    engine = SecondStage("without", first, judge, bases_without(job.run, out.__contains__))
     told = []
     for entry in scans:
         if maker_of(entry) != job.maker:
@@ -147,12 +185,16 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the manifest of that training")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--simulate", type=int, default=160, help="attacks on each intact patient that judges learn from"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     makers = sorted({maker_of(entry) for entry in intact(read_manifest(options.data))})
     jobs = [Job(options.run, options.data, maker, FIRST + n, options.steps) for n, maker in enumerate(makers)]
     known = measured(options.data)
+    judges(options.run, read_manifest(options.data), makers, options.simulate)
     with ProcessPoolExecutor(options.threads, mp_context=get_context("spawn")) as pool:
         rows = [row for some in pool.map(work, jobs, [known] * len(jobs)) for row in some]
     if options.json:

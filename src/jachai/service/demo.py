@@ -145,7 +145,7 @@ def _tampered(volume: Volume, places: tuple[Target, ...]) -> tuple[Volume, Attac
         raise UsageError("Only the chest is tampered with.", "Leave out --tampered.")
     tool, target = attack(ATTACK), places[0] if places else None
     record = tool.sample(volume, np.random.default_rng(ATTACK_SEED), target)
-    choices = replace(record.parameters_as(CtGanChoices), painter=PAINTER, touch_up=TOUCH_UP, texture_hu=0.0)
+    choices = replace(record.parameters_as(CtGanChoices), painter=PAINTER, touch_up=TOUCH_UP)
     record = replace(record, parameters=choices)
     tampered = tool.apply(volume, record)
     return tampered, record.completed(volume, tampered)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from jachai.core.volume import AIR_HU, Box, Mask, Modality, Volume, Voxels
 from jachai.tamper import noise, shelf, targets
@@ -55,12 +54,10 @@ GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
 """CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
 UNGUIDED_SHARE = 0.25
 """How often a trained painter is told nothing of the nodule and invents it from the lung around it, as CT-GAN's does."""
-LUNG_SPREAD = (1.0, 1.6)
+EXTRA_SPREAD_HU = (0.0, 60.0)
 """The touch-up is scaled by the spread of the lung in a sample that holds the tumour's rim, vessels or chest wall as well
-(a cancer that is removed, or the larger second cube); healthy lung that stands in for it spreads less, by such a factor."""
-TEXTURE_SHARE, TEXTURE_HU, TEXTURE_MM = 0.5, (8.0, 50.0), (0.4, 1.0)
-"""How often a painted cube is given texture of its own, how strong and how coarse: small painters, trained in minutes, paint
-lung that is too smooth between the finest and the coarse scales, where the real generator's is as rich as lung."""
+(a cancer that is removed, or the larger second cube); healthy lung that stands in for it spreads less. Variances add: in a noisy
+scan, whose noise outweighs them, the touch-up falls short of it, and the nodule is too quiet."""
 MAX_GRAIN = 4.0
 """The touch-up's grain is held to 1/4…4 voxels."""
 POOL_STRIDE = 3
@@ -102,9 +99,8 @@ class CtGanChoices:
     cube_mm, hole_mm, working_mm: what is cut, what is painted, the grid it is painted on (0: the scan's own, no
     resampling). order: of the splines. pad: beyond the ends of the scan. outer_scale: second cube over first.
     equalise: through the pooled CDF of `bins` bins over the healthy cubes at `examples`. touch_up: 'copied' noise from
-    `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. spread_share: the lung's standard
-    deviation is taken that many times (LUNG_SPREAD). texture_hu, texture_mm: standard deviation and Gaussian σ of a texture
-    that is added to what was painted, on the working grid (published: none; see TEXTURE_SHARE). reach: of the dome.
+    `copied_from` (centre voxel), 'gaussian', or 'none'. grain_hu: see GRAIN_HU, 0 for white. extra_spread: added in
+    quadrature to the lung's standard deviation, see EXTRA_SPREAD_HU. reach: of the dome.
     brighten_only: max(…, original) with the sigmoid. rounding: float → stored integer ('zero' where the scan was given
     in HU, 'floor' where in stored values with an intercept; `sample` draws one). nodule: what the painter paints.
     """
@@ -124,9 +120,7 @@ class CtGanChoices:
     bins: int = CDF_BINS
     touch_up: Literal["copied", "gaussian", "none"] = "copied"
     grain_hu: float = GRAIN_HU
-    spread_share: float = 1.0
-    texture_hu: float = 0.0
-    texture_mm: float = 0.7
+    extra_spread: float = 0.0
     reach: float = 3.0
     brighten_only: bool = True
     rounding: Rounding = "floor"
@@ -242,9 +236,7 @@ class CtGan:
             copied_from=_fixed_place(volume),
             nodule=draw_nodule(rng, (7.0, 16.0), GAN_DENSITIES) if injects else None,
             touch_up="gaussian" if rng.random() < GAUSSIAN_SHARE else "copied",
-            spread_share=float(np.exp(rng.uniform(*np.log(LUNG_SPREAD)))),
-            texture_hu=float(np.exp(rng.uniform(*np.log(TEXTURE_HU)))) if rng.random() < TEXTURE_SHARE else 0.0,
-            texture_mm=float(rng.uniform(*TEXTURE_MM)),
+            extra_spread=float(rng.uniform(*EXTRA_SPREAD_HU)),
             reach=3.0 if injects else 0.1,
             brighten_only=injects,
             rounding="floor" if rng.random() < 0.5 else "zero",
@@ -286,10 +278,6 @@ def repainted(volume: Volume, cube: Voxels, choices: CtGanChoices, rng: np.rando
         rng=rng,
     )
     values = normaliser.decoded(painter(choices.painter).paint(canvas))
-    if choices.texture_hu:
-        sigmas = [choices.texture_mm / mm for mm in working_mm]
-        texture = ndimage.gaussian_filter(rng.standard_normal(grid, dtype=np.float32), sigmas)
-        values += texture * np.float32(choices.texture_hu / max(float(texture.std()), 1e-6))
     levels = choices.levels
     values[values > levels.ceiling] = values.mean()
     values = np.maximum(values, levels.floor)
@@ -337,7 +325,7 @@ def _with_noise(
     if choices.touch_up == "copied":
         return forged + copied_noise(cut(volume.voxels, box_around(choices.copied_from, shape)), levels.copied_below)
     lung = cube[cube < levels.lung_below]
-    spread = float(lung.std()) * choices.spread_share if lung.size > 1 else 0.0
+    spread = float(np.hypot(lung.std(), choices.extra_spread)) if lung.size > 1 else 0.0
     sigma = levels.removal_sigma if choices.effect is not Effect.INJECTED else levels.injection_share * spread
     if volume.modality is Modality.MR:
         return noise.rician(forged, sigma, rng)
@@ -387,7 +375,7 @@ def _for_mri(volume: Volume, place: Shape, choices: CtGanChoices, rng: np.random
     lesion = None if choices.nodule is None else draw_lesion(rng, middle, spread)
     darker = lesion is not None and lesion.hu < middle
     brighten = choices.brighten_only and not darker
-    return replace(choices, levels=levels, nodule=lesion, touch_up="gaussian", brighten_only=brighten, texture_hu=0.0)
+    return replace(choices, levels=levels, nodule=lesion, touch_up="gaussian", brighten_only=brighten, extra_spread=0.0)
 
 
 def _sides(volume: Volume, choices: CtGanChoices) -> tuple[Shape, Shape]:

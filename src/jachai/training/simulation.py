@@ -30,9 +30,9 @@ from jachai.training.search_data import Host, Samples, from_attacks
 VARIANTS = ("as it is", "noisier", "noisier", "kernel", "other")
 """Parts of each series. 'noisier': see `noisier`. 'other' draws one of OTHERS."""
 OTHERS = ("sharpen", "denoise-gaussian", "denoise-bilateral", "jpeg-ls", "requantise")
-NOISE_HU = (10.0, 70.0)
+NOISE_HU = (15.0, 100.0)
 """Standard deviation in lung of what `noisier` adds."""
-NOISE_PSF_MM, NOISE_EDGE, NOISE_MODULATION, NOISE_THICKNESS = (0.05, 0.4), (0.0, 0.6), (0.4, 1.1), (0.5, 1.5)
+NOISE_PSF_MM, NOISE_EDGE, NOISE_MODULATION, NOISE_THICKNESS = (0.1, 0.5), (0.0, 0.6), (0.4, 1.1), (0.5, 1.5)
 """Its kernel, from nearly white to standard; how much stronger it is where rays meet more of the body; slice profiles in slices."""
 MR_VARIANTS = ("as it is", "as it is", "sharpen", "other")
 PAINTED = 3

@@ -19,7 +19,7 @@ def record(volume: Volume, effect: Effect, seed: int = 0, **choices: object) -> 
     """A record at MIDDLE with the published settings but for `choices`."""
     attack = CtGan(effect)
     drawn = attack.sample(volume, np.random.default_rng(seed), MIDDLE)
-    settings = replace(drawn.parameters, rounding="floor", **{"texture_hu": 0.0, **choices})
+    settings = replace(drawn.parameters, rounding="floor", **choices)
     return attack.record(volume, drawn.target_kji, settings, drawn.seed)
 
 
@@ -177,12 +177,18 @@ def test_the_seed_of_the_record_is_the_only_source_of_chance(right_lungs: dict[s
     assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.2
 
 
-def test_texture_is_added_to_what_was_painted_and_to_nothing_else(right_lungs: dict[str, Volume]) -> None:
+def test_the_spread_of_the_rim_adds_to_that_of_the_lung_in_quadrature(right_lungs: dict[str, Volume]) -> None:
     volume = right_lungs["standard"]
-    rough, smooth = (
-        change(volume, record(volume, Effect.REMOVED, painter="identity", touch_up="none", texture_hu=hu))
-        for hu in (40.0, 0.0)
-    )
-    middle, rim = (slice(22, 33),) * 3, (slice(0, 3),) * 3
-    assert rough[middle].std() > smooth[middle].std() + 10
-    assert np.abs(rough[rim]).max() <= 1
+
+    def touch_up(extra: float) -> float:
+        plain = {"painter": "identity", "touch_up": "gaussian", "grain_hu": 0.0, "brighten_only": False, "reach": 0.1}
+        wide = Levels(middle=-3000.0)  # everything counts as shown
+        made = record(volume, Effect.INJECTED, **plain, levels=wide, extra_spread=extra)
+        without = record(volume, Effect.INJECTED, **{**plain, "touch_up": "none"}, levels=wide)
+        middle = (slice(22, 33),) * 3
+        return float((change(volume, made) - change(volume, without))[middle].std())
+
+    alone = touch_up(0.0)
+    lung = alone / Levels().injection_share
+    for extra in (20.0, 80.0):
+        assert touch_up(extra) / alone == pytest.approx(np.hypot(lung, extra) / lung, rel=0.1)

@@ -105,7 +105,7 @@ def _positions(hole: Mask, size: Shape, shape: Shape) -> list[tuple[int, ...]]:
     box = ndimage.find_objects(hole.astype(np.int8))[0]
     axes = []
     for where, p, n in zip(box, size, shape):
-        first, last = max(0, where.start - p // 2), min(n - p, where.stop - p + p // 2)
+        first, last = min(max(0, where.start - p // 2), n - p), min(n - p, where.stop - p + p // 2)
         count = max(1, int(np.ceil((max(last, first) - first) / max(1, (p + 1) // 2))) + 1)
         axes.append(sorted({round(a) for a in np.linspace(first, max(first, last), count)}))
     middle = [(where.start + where.stop - p) / 2 for where, p in zip(box, size)]

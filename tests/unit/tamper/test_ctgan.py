@@ -10,7 +10,7 @@ from jachai.core.volume import Volume, Voxels
 from jachai.tamper import ATTACKS
 from jachai.tamper.attack import AttackRecord, Effect, Target, box_around, cut, slices
 from jachai.tamper.blend import dome
-from jachai.tamper.ctgan import CtGan, CtGanChoices, Normaliser, copied_noise, repainted
+from jachai.tamper.ctgan import CtGan, CtGanChoices, Levels, Normaliser, copied_noise, repainted
 
 MIDDLE = Target((32.0, 60.0, 60.0))
 

@@ -98,6 +98,16 @@ def test_quilting_fills_the_hole_and_nothing_else(
     assert not hole.any() or np.abs(out[hole]).max() < 20
 
 
+@pytest.mark.parametrize("corner", [(0, 0, 0), (0, 0, -1), (0, -1, 0), (0, -1, -1)])
+def test_quilting_fills_a_hole_at_the_edge(corner: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(1)
+    region, hole = rng.normal(0, 9, (1, 20, 20)).astype(np.float32), np.zeros((1, 20, 20), bool)
+    hole[corner] = True
+    filled = quilted(region, hole, rng.normal(0, 9, (2, 1, 20, 20)).astype(np.float32), (1, 5, 5), rng)
+    assert np.isfinite(filled).all()
+    assert np.array_equal(filled[~hole], region[~hole])
+
+
 def test_quilting_keeps_the_noise() -> None:
     region, sources = lung(1, 30), np.stack([lung(s, 30) for s in range(2, 6)])
     hole = np.zeros(region.shape, bool)

@@ -54,7 +54,7 @@ GAN_DENSITIES: tuple[Density, ...] = ("solid", "solid", "solid", "part-solid")
 """CT-GAN was trained on nodules of 10–16 mm, most of them solid."""
 UNGUIDED_SHARE = 0.25
 """How often a trained painter is told nothing of the nodule and invents it from the lung around it, as CT-GAN's does."""
-EXTRA_SPREAD_HU = (0.0, 60.0)
+EXTRA_SPREAD_HU = (30.0, 70.0)
 """The touch-up is scaled by the spread of the lung in a sample that holds the tumour's rim, vessels or chest wall as well
 (a cancer that is removed, or the larger second cube); healthy lung that stands in for it spreads less. Variances add: in a noisy
 scan, whose noise outweighs them, the touch-up falls short of it, and the nodule is too quiet."""
@@ -63,9 +63,9 @@ MAX_GRAIN = 4.0
 POOL_STRIDE = 3
 """Every third voxel enters the pooled CDF: some 200,000."""
 TAIL = 0.02
-TISSUE_SHARE = 0.15
+TISSUE_SHARE = 0.3
 """Soft tissue in the pooled CDF of a CT, besides what its lung shows: CT-GAN's pool is its training set, cubes of 40 mm
-round nodules, most of them near a wall. Without it a painter's error of 0.01 is hundreds of HU in a nodule."""
+round nodules, most of them near a wall. With less of it a painter's small errors make the inside of a nodule rough."""
 TISSUE_HU = (-100.0, 100.0)
 
 

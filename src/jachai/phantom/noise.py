@@ -230,6 +230,8 @@ SECTORS = 6
 """Ranges of direction whose noise is made apart, three views each: enough for the streaks behind shoulders and arms."""
 COARSE_MM = 6.0
 """Pixels of the coarse slices on which rays are followed."""
+BLUR_MM, BLUR_RADIUS_MM = 0.5, 100.0
+"""Far from the isocentre the gantry's turning smears the image: σ of what noise is mixed with there, and where half of it is."""
 
 
 def scanned_noise_slices(
@@ -238,13 +240,14 @@ def scanned_noise_slices(
     kernel: Kernel,
     rng: np.random.Generator,
     modulation: float = DOSE_MODULATION,
+    blur: float = 0.0,
     thickness_mm: float | None = None,
 ) -> Iterator[Voxels]:
     """(k, j, i) HU → the noise of each slice as a scanner would give it, float32 (j, i), on no particular scale: stronger where rays
-    meet more of the body, and in streaks along those rays.
+    meet more of the body, in streaks along those rays, and smoother far from the isocentre.
 
     A view adds frequencies of its own direction alone (central slice theorem), with the variance of its rays (see `NoiseLevel`).
-    modulation: how much of the contrast in attenuation is left. Parameters otherwise as for `ct_noise`.
+    modulation: how much of the contrast in attenuation is left. blur: 0…1, see BLUR_MM. Parameters otherwise as for `ct_noise`.
     """
     n, height, width = hu.shape
     step, *pixel = spacing_mm
@@ -254,11 +257,15 @@ def scanned_noise_slices(
         fft.next_fast_len(size + int(np.ceil(PADDING_MM / mm)), real=True) for size, mm in zip((height, width), pixel)
     )
     transfer = np.sqrt(folded_nps(kernel, padded, (pixel[0], pixel[1]))).astype(np.float32)
-    angle = np.arctan2(np.fft.fftfreq(padded[0], pixel[0])[:, None], np.fft.rfftfreq(padded[1], pixel[1])[None])
+    down, across = np.fft.fftfreq(padded[0], pixel[0])[:, None], np.fft.rfftfreq(padded[1], pixel[1])[None]
+    angle, frequency = np.arctan2(down, across), np.hypot(down, across)
     sector = np.floor(np.mod(angle, np.pi) * (SECTORS / np.pi)).astype(np.int8) % SECTORS
     sizes = [size // step for size, step in zip((height, width), every)]
     y, x = ((np.arange(size) - (size - 1) / 2) * mm * step for size, mm, step in zip(sizes, pixel, every))
     level = NoiseLevel(x, y)
+    smear = np.exp(-2 * (np.pi * BLUR_MM * frequency) ** 2).astype(np.float32)
+    radius = np.hypot(x[None], y[:, None]) / BLUR_RADIUS_MM
+    smeared = enlarged((blur * radius**2 / (1 + radius**2)).astype(np.float32), (height, width))
     white: deque[Voxels] = deque(maxlen=len(weights))
     for _ in range(len(weights) - 1):
         white.append(rng.standard_normal(padded, dtype=np.float32))
@@ -273,7 +280,10 @@ def scanned_noise_slices(
         views = np.array(list(level.views(coarse, modulation))).reshape(SECTORS, -1, *sizes).mean(axis=1)
         out = np.zeros((height, width), dtype=np.float32)
         for number, variance in enumerate(np.sqrt(views).astype(np.float32)):
-            streaks = fft.irfft2(np.where(sector == number, spectrum, 0), padded)[:height, :width]
+            part = np.where(sector == number, spectrum, 0)
+            streaks = fft.irfft2(part, padded)[:height, :width]
+            if blur:
+                streaks += smeared * (fft.irfft2(part * smear, padded)[:height, :width] - streaks)
             out += streaks * enlarged(variance, (height, width))
         yield out
 

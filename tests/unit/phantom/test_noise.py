@@ -220,6 +220,22 @@ def test_scanned_noise_streaks_along_the_longest_rays() -> None:
     assert abs(round_[0] - round_[1]) < 0.05
 
 
+def test_blur_smooths_the_noise_far_from_the_isocentre_only() -> None:
+    def fineness(noise: np.ndarray, i: int) -> float:
+        part = noise[:, 112:144, i : i + 24]
+        return float(np.diff(part, axis=2).std() / part.std())
+
+    air = np.full((6, 256, 256), -1000, np.float32)
+    sharp, blurred = (
+        np.stack(
+            list(scanned_noise_slices(air, (2.0, 0.7, 0.7), KERNELS["sharp"], np.random.default_rng(2), 0.0, blur))
+        )
+        for blur in (0.0, 1.0)
+    )
+    assert fineness(blurred, 116) == pytest.approx(fineness(sharp, 116), rel=0.05)
+    assert fineness(blurred, 228) < 0.9 * fineness(sharp, 228)
+
+
 def test_scanned_noise_without_a_body_is_that_of_the_kernel() -> None:
     noise = np.stack(
         list(

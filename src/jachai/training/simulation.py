@@ -30,8 +30,8 @@ from jachai.training.search_data import Host, Samples, from_attacks
 VARIANTS = ("as it is", "noisier", "noisier", "kernel", "other")
 """Parts of each series. 'noisier': see `noisier`. 'other' draws one of OTHERS."""
 OTHERS = ("sharpen", "denoise-gaussian", "denoise-bilateral", "jpeg-ls", "requantise")
-NOISE_HU = (15.0, 100.0)
-"""Standard deviation in lung of what `noisier` adds."""
+NOISE_HU = (25.0, 110.0)
+"""Standard deviation in lung of what `noisier` adds: really noisy scans have some 60 to 90 there and in soft tissue."""
 NOISE_PSF_MM, NOISE_EDGE, NOISE_MODULATION, NOISE_THICKNESS = (0.1, 0.5), (0.0, 0.6), (0.5, 3.0), (0.5, 1.5)
 """Its kernel, from nearly white to standard; how much stronger it is where rays meet more of the body; slice profiles in slices."""
 NOISE_BLUR, NOISE_SLOPE, SLOPES = (0.0, 1.0), (0.1, 0.9), 4

@@ -136,21 +136,29 @@ def ct_noise_slices(
     n, height, width = shape_kji
     step, *pixel = spacing_mm
     weights = slice_weights(step, step if thickness_mm is None else thickness_mm).astype(np.float32)
-    padded = (
-        fft.next_fast_len(height + int(np.ceil(PADDING_MM / pixel[0])), real=True),
-        fft.next_fast_len(width + int(np.ceil(PADDING_MM / pixel[1])), real=True),
-    )
+    padded = _roomy(height, pixel[0]), _roomy(width, pixel[1])
     transfer = np.sqrt(folded_nps(kernel, padded, (pixel[0], pixel[1]))).astype(np.float32)
+    for mixed in _white(n, padded, weights, rng):
+        filtered = fft.irfft2(fft.rfft2(mixed) * transfer, padded)
+        yield np.ascontiguousarray(filtered[:height, :width])
+
+
+def _roomy(size: int, pixel_mm: float) -> int:
+    """So many pixels are made that opposite edges share nothing, and that the transform is fast."""
+    return int(fft.next_fast_len(size + int(np.ceil(PADDING_MM / pixel_mm)), real=True))
+
+
+def _white(count: int, shape_ji: tuple[int, int], weights: Voxels, rng: np.random.Generator) -> Iterator[Voxels]:
+    """White slices (j, i), each the weighted sum of independent ones, of which neighbours share all but one."""
     white: deque[Voxels] = deque(maxlen=len(weights))
     for _ in range(len(weights) - 1):
-        white.append(rng.standard_normal(padded, dtype=np.float32))
-    for _ in range(n):
-        white.append(rng.standard_normal(padded, dtype=np.float32))
+        white.append(rng.standard_normal(shape_ji, dtype=np.float32))
+    for _ in range(count):
+        white.append(rng.standard_normal(shape_ji, dtype=np.float32))
         mixed = white[0] * weights[0]
         for layer, weight in zip(list(white)[1:], weights[1:], strict=True):
             mixed += layer * weight
-        filtered = fft.irfft2(fft.rfft2(mixed) * transfer, padded)
-        yield np.ascontiguousarray(filtered[:height, :width])
+        yield mixed
 
 
 def ct_noise(
@@ -251,11 +259,9 @@ def scanned_noise_slices(
     """
     n, height, width = hu.shape
     step, *pixel = spacing_mm
-    every = [max(1, round(COARSE_MM / mm)) for mm in pixel]
+    every = [max(1, min(round(COARSE_MM / mm), size // 2)) for mm, size in zip(pixel, (height, width))]
     weights = slice_weights(step, step if thickness_mm is None else thickness_mm).astype(np.float32)
-    padded = tuple(
-        fft.next_fast_len(size + int(np.ceil(PADDING_MM / mm)), real=True) for size, mm in zip((height, width), pixel)
-    )
+    padded = _roomy(height, pixel[0]), _roomy(width, pixel[1])
     transfer = np.sqrt(folded_nps(kernel, padded, (pixel[0], pixel[1]))).astype(np.float32)
     down, across = np.fft.fftfreq(padded[0], pixel[0])[:, None], np.fft.rfftfreq(padded[1], pixel[1])[None]
     angle, frequency = np.arctan2(down, across), np.hypot(down, across)
@@ -266,14 +272,7 @@ def scanned_noise_slices(
     smear = np.exp(-2 * (np.pi * BLUR_MM * frequency) ** 2).astype(np.float32)
     radius = np.hypot(x[None], y[:, None]) / BLUR_RADIUS_MM
     smeared = enlarged((blur * radius**2 / (1 + radius**2)).astype(np.float32), (height, width))
-    white: deque[Voxels] = deque(maxlen=len(weights))
-    for _ in range(len(weights) - 1):
-        white.append(rng.standard_normal(padded, dtype=np.float32))
-    for k in range(n):
-        white.append(rng.standard_normal(padded, dtype=np.float32))
-        mixed = white[0] * weights[0]
-        for layer, weight in zip(list(white)[1:], weights[1:], strict=True):
-            mixed += layer * weight
+    for k, mixed in enumerate(_white(n, padded, weights, rng)):
         spectrum = fft.rfft2(mixed) * transfer
         block = hu[k, : sizes[0] * every[0], : sizes[1] * every[1]]
         coarse = block.reshape(sizes[0], every[0], sizes[1], every[1]).mean(axis=(1, 3))

@@ -40,6 +40,7 @@ model: $(VENV)/.train  ## train what ships anew (the search network, the judge o
 	$(MAKE) -j2 painter-removal painter-injection
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train dense --data $(MODEL_OUT)/manifest.jsonl --out $(MODEL_OUT)/dense --resume
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/jachai train boosting --data $(MODEL_OUT)/manifest.jsonl --simulate 160 --name nodules --out $(MODEL_OUT)/nodules --resume
+	mkdir -p $(MODEL_OUT)/dense/second && ln -sfn ../../nodules/simulated $(MODEL_OUT)/dense/second/simulated
 	JACHAI_HOME=$(MODEL_OUT)/home $(BIN)/python benchmarks/train_second_stage.py --run $(MODEL_OUT)/dense --data $(MODEL_OUT)/manifest.jsonl
 	@echo "The models are in $(MODEL_OUT)/dense/bundle and nodules/bundle, the second look's calibration was printed. To ship them: copy the"
 	@echo "bundles to src/jachai/detectors/bundles, and call benchmarks/train_second_stage.py once more with --write."

@@ -81,10 +81,13 @@ def kept(
     said: npt.NDArray[np.float64],
     without: Mapping[str, Any],
     folder: Path,
+    rated: npt.NDArray[np.int64] | None = None,
 ) -> RegionModel:
-    """The judge in a bundle, its probabilities calibrated on what judges that did not see a place `said` of the labelled ones."""
+    """The judge in a bundle, its probabilities calibrated on what judges that did not see a place `said` of the labelled ones.
+
+    seen: places that it learnt from. rated: places that calibrate it, where these are others: among them must be altered ones."""
     chosen = np.zeros(len(data), dtype=bool)
-    chosen[seen] = True
+    chosen[seen if rated is None else rated] = True
     chosen &= countable(data)
     truth = np.array([example.altered for example in data])
     card = region_card(

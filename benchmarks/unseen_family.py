@@ -78,11 +78,12 @@ def judges(run: Path, entries: Sequence[Entry], part: int, simulate: int) -> Non
     data = places(entries, simulate, 0, run / "second")
     table = measured_table(data, silent)
     said = np.array(json.loads((run / "second" / SAID).read_text()))
+    others = np.array([n for n, example in enumerate(data) if part_of(example.patient) != part])
     for family in (EVERY, *families()):
         seen = np.array([n for n, e in enumerate(data) if part_of(e.patient) != part and may_be_learnt(e, family)])
         _, network = fitted(data, table, seen, part)
         left = {"without_part": part, "without_family": family}
-        kept(network, data, seen, said, left, run / "unseen" / family / "judge")
+        kept(network, data, seen, said, left, run / "unseen" / family / "judge", others)
 
 
 def may_be_learnt(example: RegionExample, without: str) -> bool:

@@ -1,12 +1,13 @@
 """Does the default engine raise a false alarm on a scanner of a maker that it never met? One maker left out at a time.
 
-    python benchmarks/unseen_maker.py --run RUN --data MANIFEST [--steps 3500] [--json FILE]
+    python benchmarks/unseen_maker.py --run RUN --data MANIFEST [--steps 3500] [--simulate 160] [--json FILE]
 
 RUN is the folder of a dense training (`jachai train dense --out RUN`) with the second look's judges (`train_second_stage.py`), whose prepared
 samples and places are used again. For each maker of an intact CT a network and a judge are trained without the patients who have a scan of it, and
 without those whose maker is not said; the thresholds of network and second look, the noise that the network says it
 knows, and the calibration of self-reference come from the other patients as well. Then the intact series of that maker, and every sixth slice alone, are asked
-as the default engine asks them. *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
+as the default engine asks them. (The scale of the
+judge's probabilities is set by what the judges of RUN said of the other patients' places; some of those have seen this maker.) *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
 their untouched places stay in the training, so a maker may have been met there. *At most*: one-sided 95 % bound by Clopper & Pearson, of patients.
 """
 

@@ -55,8 +55,8 @@ from jachai.training.trainer import (
 )
 
 STATE = "state.safetensors"
-PATIENCE = 8
-"""Epochs without a lower validation loss after which training stops."""
+PATIENCE = 1 / 3
+"""Share of the epochs without a lower validation loss after which training stops: while the rate is high, the loss is restless."""
 LEAST_STEPS, MOST_STEPS = 12, 60
 """Of an epoch, however few or many the places."""
 SMOOTHING = 0.05
@@ -106,7 +106,8 @@ class _Run:
         self._network = network(name, len(self._classes), settings.seed)
         if settings.init is not None:
             fill_body(self._network, weights_of(settings.init), self._recipe.body)
-        self._network.to(self._device)
+        layout = torch.channels_last_3d if self._recipe.seen.deep else torch.channels_last
+        self._network.to(self._device, memory_format=layout)  # type: ignore[call-overload]
         self._settled = settings.told()
         self._patches = stored_patches(data, self._recipe.seen, progress)
         self._labels = np.array([self._classes.index(e.label) for e in data], dtype=np.int64)
@@ -114,7 +115,7 @@ class _Run:
         self._optimiser = torch.optim.AdamW(self._learner.parameters(), self._recipe.rate, weight_decay=DECAY)
         self._lines: dict[str, list[float]] = {name: [] for name in LINES}
         self._best: dict[str, Tensor] = self._weights()
-        self._seconds = 0.0
+        self._seconds, self._began = 0.0, time.monotonic()
 
     def _made_learner(self, progress: Progress) -> nn.Module:
         """What is trained: all of it, or the head on features that were computed once."""
@@ -142,8 +143,9 @@ class _Run:
 
     def go(self, progress: Progress) -> None:
         """Epochs until they, the minutes or the patience are used up."""
-        until = time.monotonic() + (self._settings.minutes * 60 or float("inf"))
-        while self._done < self._epochs and self._done - self._best_epoch < PATIENCE and time.monotonic() < until:
+        self._began = time.monotonic()
+        patience = max(1, round(PATIENCE * self._epochs))
+        while self._done < self._epochs and self._done - self._best_epoch < patience and self._time_used() < 1:
             started = time.monotonic()
             loss = self._epoch()
             validation, right = self._judged()
@@ -155,6 +157,11 @@ class _Run:
             self._seconds += time.monotonic() - started
             self._save()
             progress(f"epoch {self._done}, validation {right:.3f}", self._done / self._epochs)
+
+    def _time_used(self) -> float:
+        """Share of the minutes of this call that are over; 0 where there is no limit."""
+        limit = self._settings.minutes * 60
+        return (time.monotonic() - self._began) / limit if limit else 0.0
 
     def _epoch(self) -> float:
         """The mean loss of one epoch. All its chance comes from the seed and its number."""
@@ -171,7 +178,9 @@ class _Run:
             for step, part in enumerate(numbers.reshape(steps, batch)):
                 self._set_rate(self._done + step / steps)
                 wanted = torch.from_numpy(self._labels[part]).to(self._device)
-                loss = functional.cross_entropy(self._learner(self._seen(part, rng)), wanted, label_smoothing=SMOOTHING)
+                with torch.autocast(self._device.type, torch.bfloat16):
+                    logits = self._learner(self._seen(part, rng))
+                loss = functional.cross_entropy(logits.float(), wanted, label_smoothing=SMOOTHING)
                 self._optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._optimiser.step()
@@ -186,8 +195,8 @@ class _Run:
         return torch.from_numpy(seen).to(self._device)
 
     def _set_rate(self, epoch: float) -> None:
-        """Up in a line, down in a cosine (Loshchilov and Hutter 2017)."""
-        share = epoch / self._epochs
+        """Up in a line, down in a cosine (Loshchilov and Hutter 2017), which ends with the epochs or with the minutes."""
+        share = min(1.0, max(epoch / self._epochs, self._time_used()))
         factor = share / WARM if share < WARM else 0.5 * (1 + np.cos(np.pi * (share - WARM) / (1 - WARM)))
         for group in self._optimiser.param_groups:
             group["lr"] = self._recipe.rate * max(float(factor), 0.01)

@@ -175,10 +175,10 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "cnn": Recipe(SmallCnn, PatchInput(64, CHANNELS, False), 2e-3, 40),
-    "vgg16": Recipe(Vgg16, PatchInput(64, CHANNELS, False), 1e-4, 20, body="features."),
-    "mobilenetv2": Recipe(MobileNetV2, PatchInput(64, CHANNELS, False), 1e-3, 30, body="features."),
-    "cnn3d": Recipe(Cnn3d, PatchInput(32, CHANNELS, True), 2e-3, 30),
+    "cnn": Recipe(SmallCnn, PatchInput(64, CHANNELS, False), 2e-3, 120),
+    "vgg16": Recipe(Vgg16, PatchInput(64, CHANNELS, False), 1e-4, 30, body="features."),
+    "mobilenetv2": Recipe(MobileNetV2, PatchInput(64, CHANNELS, False), 1e-3, 40, body="features."),
+    "cnn3d": Recipe(Cnn3d, PatchInput(32, CHANNELS, True), 2e-3, 40),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +175,18 @@ def test_with_initial_weights_only_the_head_learns(tmp_path: Path) -> None:
     assert torch.equal(after["features.1.conv.0.0.weight"], given["features.1.conv.0.0.weight"])
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == {"head.2.weight", "head.2.bias"}
+
+
+def test_the_rate_falls_with_the_minutes_where_they_end_before_the_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(step=5.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    settings = TrainSettings(epochs=60, steps=1, batch=4, threads=1, minutes=5)
+    run = _Run("cnn", region_samples(4), tmp_path / "run", settings, silent)
+    run.go(silent)
+    assert 2 < run._done < 30
+    assert run._optimiser.param_groups[0]["lr"] < 0.1 * run._recipe.rate
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bundle(tmp_path: Path) -> None:

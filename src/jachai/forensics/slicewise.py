@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from jachai.core.volume import Mask, Modality, Volume
+from jachai.core.volume import Mask, Volume
 from jachai.forensics.channels import Channels, compressed, noise_place, residuals, scales_of, with_windows
 from jachai.forensics.residual import Slice
 from jachai.forensics.tissue import COARSE, coarse_body, coarse_lung
@@ -44,11 +44,12 @@ class Look:
 
 
 def searched(volume: Volume) -> Mask:
-    """(k, j', i') coarse cells that are searched: lungs and a rim; without lungs, the body (the verdict is inconclusive)."""
+    """(k, j', i') coarse cells that are searched: lungs and a rim. Without lungs, none: the networks learnt from nothing else, and the
+    verdict is inconclusive."""
     body = coarse_body(volume)
     lung = coarse_lung(volume, body)
     if not lung.any():
-        return body if volume.modality is Modality.CT else np.zeros_like(body)
+        return np.zeros_like(body)
     flat = np.zeros((3, 3, 3), dtype=bool)
     flat[1] = ndimage.generate_binary_structure(2, 1)
     return np.asarray(ndimage.binary_dilation(lung, flat, iterations=ROUND_LUNG) & body)

@@ -2,7 +2,8 @@
 
 Seven channels (`forensics.channels`) go through a strided stem and dilated residual blocks to one cell per 4 × 4 pixels:
 the logit that a cell was altered, and the logit that, if so, something was injected rather than removed.
-Neighbouring slices are dropped by chance, so that single slices work too.
+Neighbouring slices are dropped by chance, so that single slices work too. Features are seen beside those of the lungs of the
+same picture (`Reference`), so that what a scanner does everywhere is not taken for tampering.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ from jachai.training.search_data import ALTERED, INTACT, SIDE, UNSURE, Samples
 STRIDE = 4
 WIDTHS = (32, 48, 64)
 DILATIONS = (1, 2, 4, 1, 2)
+REFERRED = (0, 3)
+"""Blocks before which features are compared with those of the lungs."""
+AERATED, NO_AIR = (0.0286, 0.714), 0.0286
+"""Of the lung window: aerated lung (-980 to -500 HU); and whatever is no air."""
+FEW, ENOUGH = 20.0, 120.0
+"""Cells of lung: with FEW the whole body counts as well, with ENOUGH the lungs alone."""
+LEAST_SPREAD = 0.05
+"""Added to the variance of a feature."""
 CROP, BATCH = 128, 16
 DROP_NEIGHBOURS = 0.5
 """How often the neighbouring slices are withheld."""
@@ -60,6 +69,48 @@ class Magnitude(nn.Module):
         return torch.abs(x)
 
 
+class Reference(nn.Module):
+    """x + a mixture of how many standard deviations each feature lies from its mean over the lungs of the same picture, compressed.
+
+    Instance normalisation (Ulyanov et al. 2016) by one tissue, beside the features as they are.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, usual: Tensor) -> Tensor:
+        """x: (n, width, j', i'). usual: (n, 1, j', i') how much a cell counts."""
+        x, usual = x.float(), usual.float()
+        total = usual.sum((2, 3), keepdim=True)
+        apart = x - (x * usual).sum((2, 3), keepdim=True) / total
+        variance = (apart * apart * usual).sum((2, 3), keepdim=True) / total
+        out: Tensor = x + self.mix(_compressed(apart / (variance + LEAST_SPREAD).sqrt()))
+        return out
+
+
+def _compressed(x: Tensor) -> Tensor:
+    """asinh, of parts that onnxruntime computes fast."""
+    size = x.abs()
+    return torch.sign(x) * torch.log(size + torch.sqrt(size * size + 1))
+
+
+def usual_cells(x: Tensor, allowed: Tensor | None) -> Tensor:
+    """(n, 7, j, i) channels → (n, 1, ⌈j/4⌉, ⌈i/4⌉) how much of a cell is lung; where there is little, also how much is body.
+    allowed: (n, ⌈j/4⌉, ⌈i/4⌉), 0 where nothing counts."""
+    window = x[:, CHANNELS.index("lung window")][:, None]
+    lung, body = (
+        functional.avg_pool2d(mask.float(), STRIDE, ceil_mode=True)
+        for mask in ((window > AERATED[0]) & (window < AERATED[1]), window > NO_AIR)
+    )
+    if allowed is not None:
+        lung, body = lung * allowed[:, None], body * allowed[:, None]
+    lacking = ((ENOUGH - lung.sum((1, 2, 3), keepdim=True)) / (ENOUGH - FEW)).clamp(0, 1)
+    return lung + lacking * body + 1e-4
+
+
 class Dense(nn.Module):
     """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed."""
 
@@ -73,23 +124,31 @@ class Dense(nn.Module):
             nn.ReLU(),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
         )
-        self.body = nn.Sequential(*(Block(third, dilation) for dilation in dilations), nn.ReLU())
+        self.body = nn.ModuleList(Block(third, dilation) for dilation in dilations)
+        self.references = nn.ModuleList(Reference(third) for _ in REFERRED)
         self.head = nn.Conv2d(third, 2, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        logits: Tensor = self.head(self.body(self.stem(x)))
+    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """See the class. allowed: see `usual_cells`; all of a picture, where it is not said."""
+        usual = usual_cells(x, allowed)
+        features = self.stem(x)
+        for number, block in enumerate(self.body):
+            if number in REFERRED:
+                features = self.references[REFERRED.index(number)](features, usual)
+            features = block(features)
+        logits: Tensor = self.head(torch.relu(features))
         return logits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """x: float32 (n, 7, CROP, CROP). altered: (n, CROP/4, CROP/4) share of altered pixels; sure: where it counts.
-    injected: (n,) 1 injected, 0 removed, −1 neither."""
+    """x: float32 (n, 7, CROP, CROP). altered: (n, CROP/4, CROP/4) 1 where altered; sure: where it counts. untouched: 0 where cells must
+    not say what is usual. injected: (n,) 1 injected, 0 removed, −1 neither."""
 
     x: npt.NDArray[np.float32]
     altered: npt.NDArray[np.float32]
     sure: npt.NDArray[np.float32]
+    untouched: npt.NDArray[np.float32]
     injected: npt.NDArray[np.float32]
 
 
@@ -120,7 +179,21 @@ def batch_of(draws: Sequence[Draw], size: int, rng: np.random.Generator) -> Batc
     altered = (cells == ALTERED).mean(axis=(2, 4), dtype=np.float32)
     unsure = (cells == UNSURE).mean(axis=(2, 4), dtype=np.float32)
     sure = ((unsure < 0.5) & ((altered > 0.5) | (altered < 0.05))).astype(np.float32)
-    return Batch(x, (altered > 0.5).astype(np.float32), sure, injected.astype(np.float32))
+    altered = (altered > 0.5).astype(np.float32)
+    return Batch(x, altered, sure, _untouched(altered, sure, rng), injected.astype(np.float32))
+
+
+def _untouched(
+    altered: npt.NDArray[np.float32], sure: npt.NDArray[np.float32], rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Cells that were surely not altered: in a whole slice, an attack is too small to change what is usual. A crop without an attack
+    leaves out the place of another crop's, or what is left out would tell the class."""
+    attacked = altered.any(axis=(1, 2))
+    if not attacked.any():
+        return np.ones_like(sure)
+    whose = np.arange(len(altered))
+    whose[~attacked] = rng.choice(whose[attacked], np.count_nonzero(~attacked))
+    return (sure * (1 - altered))[whose]
 
 
 def crop_of(
@@ -242,7 +315,7 @@ def fit(
         drawn = batch_of(draws, batch, np.random.default_rng((seed, step)))
         x = torch.from_numpy(drawn.x).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(x)
+            logits = net(x, torch.from_numpy(drawn.untouched))
         loss = loss_of(
             logits.float(), *(torch.from_numpy(part) for part in (drawn.altered, drawn.sure, drawn.injected))
         )

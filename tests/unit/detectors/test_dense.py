@@ -62,6 +62,15 @@ def test_it_finds_the_place_and_its_kind(engine, slices: int) -> None:
     assert found.reference.basis == ("slice" if slices == 1 else "volume")
 
 
+def test_without_lungs_nothing_is_searched_and_no_score_is_given(engine) -> None:
+    volume = with_white_noise(synthetic_chest(1))
+    belly = volume.with_voxels(np.where(volume.voxels > -900, np.maximum(volume.voxels, 20), volume.voxels))
+    assert searched(volume).any() and not searched(belly).any()
+    found = engine.examine(belly)
+    assert not np.isfinite(found.evidence).any() and not find(belly, found)
+    assert any("No lungs" in limit for limit in found.limits)
+
+
 def test_a_single_slice_is_asked_in_four_views_that_are_put_back(engine) -> None:
     asked: list[tuple[int, ...]] = []
 

@@ -20,7 +20,7 @@ from jachai.forensics.channels import CHANNELS
 from jachai.io.writer import write_nifti
 from jachai.tamper.attack import Effect
 from jachai.training import dense_trainer, search_runs
-from jachai.training.dense import CROP, Dense, Draw, Ready, batch_of, fit, made_ready
+from jachai.training.dense import CROP, Dense, Draw, Ready, Reference, batch_of, fit, made_ready, usual_cells
 from jachai.training.dense_trainer import DenseTrainer
 from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples, stored, window
 from jachai.training.search_runs import part_of
@@ -123,6 +123,48 @@ def test_a_batch_is_the_same_for_the_same_seed_and_says_what_is_sure(ready) -> N
     one, two = (batch_of(draws, 8, np.random.default_rng(3)) for _ in range(2))
     assert one.x.shape == (8, len(CHANNELS), CROP, CROP) and np.array_equal(one.x, two.x)
     assert set(np.unique(one.injected)) <= {-1.0, 0.0} and one.altered.max() == 1 and 0 < one.sure.mean() < 1
+
+
+def test_what_is_left_out_of_the_reference_does_not_tell_altered_crops_from_intact_ones(ready) -> None:
+    batch = batch_of([Draw(ready, np.arange(len(ready.samples)), 1.0)], 16, np.random.default_rng(3))
+    attacked = batch.altered.any(axis=(1, 2))
+    assert attacked.any() and not attacked.all()
+    altered_cells_count = (batch.untouched * batch.altered).any(axis=(1, 2))
+    assert not altered_cells_count.any()
+    masks = {mask.tobytes() for mask in batch.untouched[attacked]}
+    assert all(mask.tobytes() in masks for mask in batch.untouched[~attacked])
+
+
+def test_a_reference_undoes_what_a_scanner_does_to_a_feature_everywhere() -> None:
+    torch.manual_seed(0)
+    reference, x, usual = Reference(4), torch.randn(2, 4, 12, 12), torch.rand(2, 1, 12, 12)
+    torch.nn.init.normal_(reference.mix.weight)
+    scale, shift = torch.tensor([3.0, 5.0, 2.0, 4.0]).view(1, 4, 1, 1), torch.randn(1, 4, 1, 1)
+    seen, elsewhere = (reference(one, usual) - one for one in (x, x * scale + shift))
+    assert torch.allclose(seen, elsewhere, atol=0.2) and seen.std() > 1
+
+
+def test_cells_that_do_not_count_leave_the_reference_of_the_others_alone() -> None:
+    torch.manual_seed(0)
+    reference, x, usual = Reference(4), torch.randn(1, 4, 12, 12), torch.ones(1, 1, 12, 12)
+    torch.nn.init.normal_(reference.mix.weight)
+    usual[..., :4, :4] = 0
+    attacked = x.clone()
+    attacked[..., :4, :4] += 50
+    before, after = (reference(one, usual) for one in (x, attacked))
+    assert torch.allclose(before[..., 4:, :], after[..., 4:, :]) and not torch.allclose(before, after)
+
+
+def test_where_there_is_little_lung_the_body_says_what_is_usual() -> None:
+    lung = CHANNELS.index("lung window")
+    full, empty = torch.zeros(1, len(CHANNELS), 64, 64), torch.zeros(1, len(CHANNELS), 64, 64)
+    full[:, lung] = 0.3
+    full[:, lung, :8], empty[:, lung] = 1.0, 1.0
+    assert usual_cells(full, None)[0, 0, 0].max() < 0.001 and usual_cells(full, None)[0, 0, 4].min() > 0.9
+    assert usual_cells(empty, None).min() > 0.9
+    allowed = torch.ones(1, 16, 16)
+    allowed[:, 8:] = 0
+    assert usual_cells(full, allowed)[0, 0, 8:].max() < 0.001
 
 
 @pytest.mark.slow

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
 from jachai.core.progress import Progress, silent
 from jachai.forensics.channels import CHANNELS, compressed, noise_place, residuals, scales_of, with_windows
 from jachai.tamper.attack import Effect
+from jachai.training.scanners import Copy, another_scanner, as_it_is, processed
 from jachai.training.search_data import ALTERED, INTACT, SIDE, UNSURE, Samples
 
 STRIDE = 4
@@ -37,14 +37,14 @@ LEAST_SPREAD = 0.05
 CROP, BATCH = 128, 16
 DROP_NEIGHBOURS = 0.5
 """How often the neighbouring slices are withheld."""
-PROCESSED = 0.5
-"""How often a crop is processed after the attack, as laundering or an archive would."""
-UNEVEN = 0.5
-"""How often what is processed is first given uneven noise."""
+COPIES: tuple[Copy, ...] = (as_it_is, processed, another_scanner, another_scanner)
+COPY_SHARES = (0.3, 0.3, 0.2, 0.2)
+"""What each sample is kept as, and how often a crop is taken from each: an attack is made on one scanner, and learnt on several."""
 FEW_PIXELS = 200
 """With fewer untouched pixels of lung in a sample, its noise is measured in all of them."""
 LEARNING_RATE = 2e-3
 KIND_WEIGHT = 0.3
+STORED_HU = (-32000, 32000)
 
 
 class Block(nn.Module):
@@ -203,14 +203,14 @@ def crop_of(
     origin = ready.samples.origins[number]
     j, i = (int(c) for c in rng.integers(0, SIDE - CROP + 1, size=2))
     where = (slice(j, j + CROP), slice(i, i + CROP))
-    copy = int(rng.random() < PROCESSED)
+    copy = int(rng.choice(len(COPIES), p=COPY_SHARES))
     bank = ready.banks[copy, number][(slice(None), *where)].astype(np.float32)
     hu = ready.middle[copy, number][where].astype(np.float32)
     known = origin.neighbours and rng.random() > DROP_NEIGHBOURS
     if not known:
         bank[3] = 0
     x = with_windows(hu, bank, known)
-    target = ready.samples.targets[number][where]
+    target = ready.marked[copy, number][where]
     if rng.random() < 0.5:
         x, target = x[..., ::-1], target[..., ::-1]
     if rng.random() < 0.5:
@@ -223,31 +223,33 @@ def crop_of(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """Samples with their channels made once. banks: float16 (2, n, 4, SIDE, SIDE), residuals in noise levels of the
-    sample as it is, and processed as an archive or launderer would. middle: int16 (2, n, SIDE, SIDE) HU."""
+    """Samples with their channels made once, for each of COPIES. banks: float16 (copies, n, 4, SIDE, SIDE), residuals in noise
+    levels. middle: int16 (copies, n, SIDE, SIDE) HU. marked: int8 (copies, n, SIDE, SIDE), the targets of Samples, which move with the picture."""
 
     samples: Samples
     banks: npt.NDArray[np.float16]
     middle: npt.NDArray[np.int16]
+    marked: npt.NDArray[np.int8]
 
 
 def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Ready:
-    """Takes some 20 ms a sample."""
+    """Takes some 50 ms a sample."""
     n = len(samples)
-    banks = np.empty((2, n, 4, SIDE, SIDE), np.float16)
-    middle = np.empty((2, n, SIDE, SIDE), np.int16)
+    banks = np.empty((len(COPIES), n, 4, SIDE, SIDE), np.float16)
+    middle = np.empty((len(COPIES), n, SIDE, SIDE), np.int16)
+    marked = np.empty((len(COPIES), n, SIDE, SIDE), np.int8)
     for number in range(n):
-        rng = np.random.default_rng((seed, number // 2))  # a pair is processed alike
+        neighbours = samples.origins[number].neighbours
         as_is = samples.slices[number].astype(np.float32)
-        for copy, slices in enumerate((as_is, processed(as_is, rng))):
-            place = untouched(slices[1], samples.targets[number])
-            bank = residuals(
-                slices[1], *((slices[0], slices[2]) if samples.origins[number].neighbours else (None, None))
-            )
-            banks[copy, number] = compressed(bank, scales_of(bank, place))
-            middle[copy, number] = slices[1]
+        for copy, changed in enumerate(COPIES):
+            rng = np.random.default_rng((seed, number // 2, copy))  # a pair is changed alike
+            slices, target = changed(as_is, samples.targets[number], rng)
+            bank = residuals(slices[1], *((slices[0], slices[2]) if neighbours else (None, None)))
+            banks[copy, number] = compressed(bank, scales_of(bank, untouched(slices[1], target)))
+            middle[copy, number] = np.clip(slices[1], *STORED_HU)
+            marked[copy, number] = target
         progress("preparing", (number + 1) / n)
-    return Ready(samples, banks, middle)
+    return Ready(samples, banks, middle, marked)
 
 
 def untouched(slice_: npt.NDArray[np.float32], target: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
@@ -255,41 +257,6 @@ def untouched(slice_: npt.NDArray[np.float32], target: npt.NDArray[np.int8]) -> 
     lung = noise_place(slice_)
     place = lung & (target == INTACT)
     return place if place.sum() >= FEW_PIXELS else lung
-
-
-def processed(slices: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(3, j, i) as another scanner, an archive or a launderer may leave it: noisier here than there, smoothed, sharpened,
-    coarser in value, resampled."""
-    if rng.random() < UNEVEN:
-        slices = slices + uneven_noise(slices.shape, rng)
-    kind = int(rng.integers(6))
-    if kind == 0:
-        slices = ndimage.gaussian_filter(slices, (0, *[float(rng.uniform(0.25, 0.7))] * 2))
-    elif kind == 1:
-        blurred = ndimage.gaussian_filter(slices, (0, *[float(rng.uniform(0.5, 1.0))] * 2))
-        slices = slices + np.float32(rng.uniform(0.2, 1.0)) * (slices - blurred)
-    elif kind == 2:
-        slices = slices + rng.standard_normal(slices.shape, dtype=np.float32) * np.float32(rng.uniform(1, 12))
-    elif kind == 3:
-        step = np.float32(rng.choice((2.0, 4.0, 8.0)))
-        slices = np.rint(slices / step) * step
-    elif kind == 4:
-        shift = rng.uniform(-0.5, 0.5, 2)
-        slices = ndimage.shift(slices, (0, *shift), order=int(rng.choice((1, 3))), mode="nearest")
-    else:
-        slices = ndimage.median_filter(slices, (1, 3, 3)) * np.float32(0.5) + slices * np.float32(0.5)
-    return np.rint(slices).astype(np.float32)
-
-
-def uneven_noise(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(3, j, i) noise of a reconstruction's grain whose strength changes slowly over the slice, as behind shoulders, spine
-    and heart: many scanners show it, the few intact scans at hand hardly do."""
-    grain = float(rng.uniform(0.0, 1.0))
-    noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0.3, grain, grain))
-    noise /= np.float32(noise.std())
-    slope = ndimage.zoom(rng.uniform(-1, 1, (3, 3)).astype(np.float32), [n / 3 for n in shape[1:]], order=2)
-    field = noise * np.exp(slope * np.float32(rng.uniform(0, 1.2))) * np.float32(np.exp(rng.uniform(*np.log((3, 60)))))
-    return np.asarray(field, dtype=np.float32)
 
 
 def loss_of(logits: Tensor, altered: Tensor, sure: Tensor, injected: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ EVERY = 6
 SUPPORT_ROOM = 1.5
 """A scan may be this factor quieter or noisier than all that were learnt from."""
 TYPICAL = 0.5
+PREPARED = ("banks", "middle", "marked")
 LOSSES = 25
 """Steps that one point of the learning curve averages."""
 
@@ -424,17 +425,17 @@ def _prepare_attacks(run: Run, number: int, count: int) -> None:
 
 
 def _prepared(folder: Path, make: Callable[[], Samples], seed: int) -> None:
-    if (folder / "middle.npy").exists():
+    if (folder / f"{PREPARED[-1]}.npy").exists():
         return
     ready = made_ready(make(), seed)
     ready.samples.save(folder)
-    np.save(folder / "banks.npy", ready.banks)
-    np.save(folder / "middle.npy", ready.middle)
+    for name in PREPARED:
+        np.save(folder / f"{name}.npy", getattr(ready, name))
 
 
 def _opened(folder: Path) -> Ready:
-    banks, middle = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("banks", "middle"))
-    return Ready(Samples.load(folder), banks, middle)
+    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in PREPARED}
+    return Ready(Samples.load(folder), **parts)
 
 
 def _learn(job: tuple[Run, int | None]) -> None:

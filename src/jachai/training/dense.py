@@ -2,8 +2,9 @@
 
 Seven channels (`forensics.channels`) go through a strided stem and dilated residual blocks to one cell per 4 × 4 pixels:
 the logit that a cell was altered, and the logit that, if so, something was injected rather than removed.
-Neighbouring slices are dropped by chance, so that single slices work too. Features are seen beside those of the lungs of the
-same picture (`Reference`), so that what a scanner does everywhere is not taken for tampering.
+Neighbouring slices are dropped by chance, so that single slices work too. The network is two that err differently, and the mean
+of their logits: one takes features as they are, the other sees them beside those of the lungs of the same picture
+(`Reference`), so that what a scanner does everywhere is not taken for tampering.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from jachai.training.scanners import Copy, another_scanner, as_it_is, processed
 from jachai.training.search_data import ALTERED, INTACT, SIDE, UNSURE, Samples
 
 STRIDE = 4
-WIDTHS = (32, 48, 64)
+WIDTHS = (24, 32, 48)
 DILATIONS = (1, 2, 4, 1, 2)
 REFERRED = (0, 3)
 """Blocks before which features are compared with those of the lungs."""
@@ -111,10 +112,11 @@ def usual_cells(x: Tensor, allowed: Tensor | None) -> Tensor:
     return lung + lacking * body + 1e-4
 
 
-class Dense(nn.Module):
-    """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed."""
+class Branch(nn.Module):
+    """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed. referred: blocks before which features are
+    compared with those of the lungs."""
 
-    def __init__(self, widths: tuple[int, int, int] = WIDTHS, dilations: Sequence[int] = DILATIONS) -> None:
+    def __init__(self, referred: Sequence[int], widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
         first, second, third = widths
         self.stem = nn.Sequential(
@@ -124,20 +126,37 @@ class Dense(nn.Module):
             nn.ReLU(),
             nn.Conv2d(second, third, 3, stride=2, padding=1),
         )
-        self.body = nn.ModuleList(Block(third, dilation) for dilation in dilations)
-        self.references = nn.ModuleList(Reference(third) for _ in REFERRED)
+        self.body = nn.ModuleList(Block(third, dilation) for dilation in DILATIONS)
+        self.references = nn.ModuleDict({str(number): Reference(third) for number in referred})
         self.head = nn.Conv2d(third, 2, 1)
 
-    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """See the class. allowed: see `usual_cells`; all of a picture, where it is not said."""
-        usual = usual_cells(x, allowed)
+    def forward(self, x: Tensor, usual: Tensor) -> Tensor:
+        """usual: see `usual_cells`."""
         features = self.stem(x)
         for number, block in enumerate(self.body):
-            if number in REFERRED:
-                features = self.references[REFERRED.index(number)](features, usual)
+            if str(number) in self.references:
+                features = self.references[str(number)](features, usual)
             features = block(features)
         logits: Tensor = self.head(torch.relu(features))
         return logits
+
+
+class Dense(nn.Module):
+    """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits, the mean of two branches: altered; injected rather than removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList((Branch(()), Branch(REFERRED)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        plain, referring = self.each(x, None)
+        return (plain + referring) / 2
+
+    def each(self, x: Tensor, allowed: Tensor | None) -> list[Tensor]:
+        """The logits of every branch. allowed: see `usual_cells`; all of a picture, where it is not said."""
+        usual = usual_cells(x, allowed)
+        return [branch(x, usual) for branch in self.branches]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -282,14 +301,14 @@ def fit(
         drawn = batch_of(draws, batch, np.random.default_rng((seed, step)))
         x = torch.from_numpy(drawn.x).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = net(x, torch.from_numpy(drawn.untouched))
-        loss = loss_of(
-            logits.float(), *(torch.from_numpy(part) for part in (drawn.altered, drawn.sure, drawn.injected))
-        )
+            said = net.each(x, torch.from_numpy(drawn.untouched))
+        wanted = [torch.from_numpy(part) for part in (drawn.altered, drawn.sure, drawn.injected)]
+        losses = [loss_of(logits.float(), *wanted) for logits in said]
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        for branch in net.branches:
+            nn.utils.clip_grad_norm_(branch.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        yield step + 1, float(loss.item())
+        yield step + 1, float(np.mean([loss.item() for loss in losses]))
     net.eval()

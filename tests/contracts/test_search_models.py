@@ -63,10 +63,10 @@ def test_what_was_trained_is_loaded_by_its_path_and_keeps_the_contract(trained: 
     name, out = trained
     engine = load(str(out / BUNDLE))
     assert engine.identity.name == name
-    volume = with_white_noise(synthetic_chest(1, side=129))
+    volume = with_white_noise(synthetic_chest(1, side=193))
     before = volume.voxels.copy()
     found = engine.examine(volume)
-    assert found.evidence.shape == (1, 33, 33) and found.evidence.dtype == np.float32 and found.stride == 4
+    assert found.evidence.shape == (1, 49, 49) and found.evidence.dtype == np.float32 and found.stride == 4
     assert np.isfinite(found.evidence).any() and not np.isnan(found.evidence).any()
     assert (volume.voxels == before).all()
     assert np.array_equal(found.evidence, engine.examine(volume).evidence)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jachai.core.progress import Progress, silent
 from jachai.forensics.channels import CHANNELS, compressed, noise_place, residuals, scales_of, with_windows
 from jachai.tamper.attack import Effect
 from jachai.training.scanners import Copy, another_scanner, as_it_is, processed
@@ -251,12 +252,26 @@ class Ready:
     marked: npt.NDArray[np.int8]
 
 
-def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Ready:
-    """Takes some 50 ms a sample."""
+PREPARED = ("banks", "middle", "marked")
+"""The arrays of Ready, and their files."""
+
+
+def made_ready(samples: Samples, seed: int, folder: Path | None = None) -> Ready:
+    """Takes some 50 ms a sample. With a folder, the arrays become files there and not memory: they hold a megabyte a sample."""
     n = len(samples)
-    banks = np.empty((len(COPIES), n, 4, SIDE, SIDE), np.float16)
-    middle = np.empty((len(COPIES), n, SIDE, SIDE), np.int16)
-    marked = np.empty((len(COPIES), n, SIDE, SIDE), np.int8)
+
+    def room(name: str, dtype: type, *each: int) -> Any:
+        shape = (len(COPIES), n, *each)
+        if folder is None:
+            return np.empty(shape, dtype)
+        if n == 0:  # which cannot be mapped
+            np.save(folder / f"{name}.npy", np.empty(shape, dtype))
+            return np.empty(shape, dtype)
+        return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+
+    banks = room("banks", np.float16, 4, SIDE, SIDE)
+    middle = room("middle", np.int16, SIDE, SIDE)
+    marked = room("marked", np.int8, SIDE, SIDE)
     for number in range(n):
         neighbours = samples.origins[number].neighbours
         as_is = samples.slices[number].astype(np.float32)
@@ -267,7 +282,6 @@ def made_ready(samples: Samples, seed: int, progress: Progress = silent) -> Read
             banks[copy, number] = compressed(bank, scales_of(bank, untouched(slices[1], target)))
             middle[copy, number] = np.clip(slices[1], *STORED_HU)
             marked[copy, number] = target
-        progress("preparing", (number + 1) / n)
     return Ready(samples, banks, middle, marked)
 
 

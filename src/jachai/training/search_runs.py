@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +34,7 @@ from jachai.forensics.channels import CHANNELS
 from jachai.forensics.domain import STACK
 from jachai.forensics.peaks import cell_spacing_mm, peaks
 from jachai.forensics.slicewise import RESIDUALS, STRIDE, Map, noise_levels, searched
-from jachai.training.dense import Draw, Ready, made_ready
+from jachai.training.dense import PREPARED, Draw, Ready, made_ready
 from jachai.training.search_data import Samples
 from jachai.training.search_sets import (
     altered_samples,
@@ -83,7 +84,6 @@ EVERY = 6
 SUPPORT_ROOM = 1.5
 """A scan may be this factor quieter or noisier than all that were learnt from."""
 TYPICAL = 0.5
-PREPARED = ("banks", "middle", "marked")
 LOSSES = 25
 """Steps that one point of the learning curve averages."""
 
@@ -247,7 +247,7 @@ class Run:
 
     def ready(self) -> dict[str, Ready]:
         """Group → prepared samples."""
-        return {folder.name: _opened(folder) for folder in sorted((self.out / "ready").iterdir())}
+        return {folder.name: _opened(folder) for folder in sorted((self.out / "ready").glob("[!.]*"))}
 
     def _folder(self, part: int | None) -> Path:
         return self.out / ("whole" if part is None else f"part-{part}")
@@ -425,12 +425,15 @@ def _prepare_attacks(run: Run, number: int, count: int) -> None:
 
 
 def _prepared(folder: Path, make: Callable[[], Samples], seed: int) -> None:
-    if (folder / f"{PREPARED[-1]}.npy").exists():
+    """Samples and their channels in a folder, which is there when they are complete."""
+    if folder.exists():
         return
-    ready = made_ready(make(), seed)
-    ready.samples.save(folder)
-    for name in PREPARED:
-        np.save(folder / f"{name}.npy", getattr(ready, name))
+    part = folder.with_name(f".{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    samples = make()
+    samples.save(part)
+    made_ready(samples, seed, part)
+    part.rename(folder)
 
 
 def _opened(folder: Path) -> Ready:

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from jachai.forensics.channels import CHANNELS, compressed, noise_place, residuals, scales_of, with_windows
 from jachai.tamper.attack import Effect
+from jachai.training.precision import half_precision
 from jachai.training.scanners import Copy, another_scanner, as_it_is, processed
 from jachai.training.search_data import ALTERED, INTACT, SIDE, UNSURE, Samples
 
@@ -47,6 +48,7 @@ FEW_PIXELS = 200
 LEARNING_RATE = 2e-3
 KIND_WEIGHT = 0.3
 STORED_HU = (-32000, 32000)
+"""Kept as int16: what a filter makes of metal is cut."""
 
 
 class Block(nn.Module):
@@ -117,9 +119,9 @@ class Branch(nn.Module):
     """(n, 7, j, i) → (n, 2, ⌈j/4⌉, ⌈i/4⌉) logits: altered; injected rather than removed. referred: blocks before which features are
     compared with those of the lungs."""
 
-    def __init__(self, referred: Sequence[int], widths: tuple[int, int, int] = WIDTHS) -> None:
+    def __init__(self, referred: Sequence[int]) -> None:
         super().__init__()
-        first, second, third = widths
+        first, second, third = WIDTHS
         self.stem = nn.Sequential(
             nn.Conv2d(len(CHANNELS), first, 5, stride=2, padding=2),
             Magnitude(),
@@ -314,7 +316,7 @@ def fit(
     for step in range(steps):
         drawn = batch_of(draws, batch, np.random.default_rng((seed, step)))
         x = torch.from_numpy(drawn.x).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(torch.device("cpu")):
             said = net.each(x, torch.from_numpy(drawn.untouched))
         wanted = [torch.from_numpy(part) for part in (drawn.altered, drawn.sure, drawn.injected)]
         losses = [loss_of(logits.float(), *wanted) for logits in said]

@@ -21,6 +21,7 @@ from jachai.forensics.channels import CHANNELS
 from jachai.forensics.slicewise import STRIDE
 from jachai.training.boxes import anchors, decoded, encoded, kept, overlaps, roi_align
 from jachai.training.dense import CROP, Block, Draw, crop_of
+from jachai.training.precision import half_precision
 from jachai.training.search_data import ALTERED, INTACT, UNSURE
 
 WIDTHS = (24, 32, 48)
@@ -247,7 +248,7 @@ def fit(
         rng = np.random.default_rng((seed, step))
         crops = drawn(draws, batch, rng)
         x = torch.from_numpy(np.stack([crop.x for crop in crops])).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with half_precision(torch.device("cpu")):
             features = net.backbone(x)
         features = features.float().contiguous()
         logits, codes, places = net.proposed(features)

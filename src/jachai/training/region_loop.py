@@ -31,6 +31,7 @@ from jachai.report.atomic import replacing
 from jachai.training import export
 from jachai.training.augment import drawn, middle, stored_patches, varied
 from jachai.training.initial import fill_body, weights_of
+from jachai.training.precision import half_precision
 from jachai.training.recipes import chosen_device
 from jachai.training.region_data import RegionExample
 from jachai.training.region_networks import RECIPES, Recipe, network
@@ -178,7 +179,7 @@ class _Run:
             for step, part in enumerate(numbers.reshape(steps, batch)):
                 self._set_rate(self._done + step / steps)
                 wanted = torch.from_numpy(self._labels[part]).to(self._device)
-                with torch.autocast(self._device.type, torch.bfloat16):
+                with half_precision(self._device):
                     logits = self._learner(self._seen(part, rng))
                 loss = functional.cross_entropy(logits.float(), wanted, label_smoothing=SMOOTHING)
                 self._optimiser.zero_grad()

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from jachai import __version__
-from jachai.core.errors import UsageError
+from jachai.core.errors import ModelError, UsageError
 from jachai.core.progress import Progress, silent
 from jachai.core.volume import Mask, Modality, Volume
 from jachai.dataset.manifest import Entry, Label
@@ -437,7 +437,12 @@ def _prepared(folder: Path, make: Callable[[], Samples], seed: int) -> None:
 
 
 def _opened(folder: Path) -> Ready:
-    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in PREPARED}
+    try:
+        parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in PREPARED}
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The prepared samples in {folder.name} are damaged, or of another version.", "Choose another --out."
+        ) from error
     return Ready(Samples.load(folder), **parts)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from jachai.core.errors import UsageError
+from jachai.core.errors import ModelError, UsageError
 from jachai.core.finding import Kind
 from jachai.core.volume import Volume
 from jachai.dataset.manifest import Entry, Label
@@ -20,8 +20,9 @@ from jachai.forensics.channels import CHANNELS
 from jachai.io.writer import write_nifti
 from jachai.tamper.attack import Effect
 from jachai.training import dense_trainer, search_runs
-from jachai.training.dense import CROP, Dense, Draw, Ready, Reference, batch_of, fit, made_ready, usual_cells
+from jachai.training.dense import CROP, PREPARED, Dense, Draw, Ready, Reference, batch_of, fit, made_ready, usual_cells
 from jachai.training.dense_trainer import DenseTrainer
+from jachai.training.precision import half_precision
 from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples, stored, window
 from jachai.training.search_runs import part_of
 from jachai.training.search_sets import (
@@ -129,8 +130,7 @@ def test_what_is_left_out_of_the_reference_does_not_tell_altered_crops_from_inta
     batch = batch_of([Draw(ready, np.arange(len(ready.samples)), 1.0)], 16, np.random.default_rng(3))
     attacked = batch.altered.any(axis=(1, 2))
     assert attacked.any() and not attacked.all()
-    altered_cells_count = (batch.untouched * batch.altered).any(axis=(1, 2))
-    assert not altered_cells_count.any()
+    assert not (batch.untouched * batch.altered).any()
     masks = {mask.tobytes() for mask in batch.untouched[attacked]}
     assert all(mask.tobytes() in masks for mask in batch.untouched[~attacked])
 
@@ -165,6 +165,33 @@ def test_where_there_is_little_lung_the_body_says_what_is_usual() -> None:
     allowed = torch.ones(1, 16, 16)
     allowed[:, 8:] = 0
     assert usual_cells(full, allowed)[0, 0, 8:].max() < 0.001
+
+
+def test_samples_whose_preparation_was_interrupted_are_made_again(ready, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "real-0"
+    with monkeypatch.context() as patch:
+        patch.setattr(search_runs, "made_ready", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            search_runs._prepared(folder, lambda: ready.samples, 0)
+    assert not folder.exists()
+    search_runs._prepared(folder, lambda: ready.samples, 0)
+    opened = search_runs._opened(folder)
+    assert all(np.array_equal(getattr(opened, name), getattr(ready, name)) for name in PREPARED)
+    assert [one.name for one in tmp_path.iterdir()] == ["real-0"]
+
+
+def test_prepared_samples_of_another_version_are_named(ready, tmp_path: Path) -> None:
+    search_runs._prepared(tmp_path / "real-0", lambda: ready.samples, 0)
+    (tmp_path / "real-0" / "marked.npy").unlink()
+    with pytest.raises(ModelError, match="another version"):
+        search_runs._opened(tmp_path / "real-0")
+
+
+@pytest.mark.parametrize(("capability", "half"), [("AVX512", True), ("AVX2", False), ("DEFAULT", False)])
+def test_half_precision_is_used_only_where_it_is_fast(monkeypatch, capability: str, half: bool) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    with half_precision(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") is half
 
 
 @pytest.mark.slow

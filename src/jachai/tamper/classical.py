@@ -102,7 +102,7 @@ class InsertNodule:
         alpha, value = choices.nodule.rendered(original.shape, spacing, (k, j, i))  # type: ignore[arg-type]
         psf = [sigma / s for sigma, s in zip(choices.psf_mm, spacing)]
         if choices.keep_noise:
-            under = _without_noise(original, spacing)
+            under = without_noise(original, spacing)
             change = np.maximum(value - under, 0) if volume.modality is Modality.CT else value - under
             content = original + ndimage.gaussian_filter(alpha * change, psf)
         else:
@@ -302,7 +302,7 @@ def _record(
     return AttackRecord(attack.name, attack.family, effect, place, where, box, int(rng.integers(SEEDS)), choices)
 
 
-def _without_noise(original: Voxels, spacing: Index) -> Voxels:
+def without_noise(original: Voxels, spacing: Index) -> Voxels:
     """The anatomy of a box: itself less its fine residual, of which only what may be noise is taken off."""
     fine = original - ndimage.gaussian_filter(original, [BLUR_MM / s for s in spacing])
     limit = NOISE_SIGMAS * noise.robust_sigma(fine)

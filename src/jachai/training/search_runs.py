@@ -38,6 +38,7 @@ from jachai.training.dense import PREPARED, Draw, Ready, made_ready
 from jachai.training.search_data import Samples
 from jachai.training.search_sets import (
     altered_samples,
+    drawn_lesion_samples,
     far_samples,
     hard_samples,
     hosts_of,
@@ -65,11 +66,12 @@ PARTS = 5
 """Networks that each leave out a fifth of the patients."""
 SHARES: Mapping[str, float] = {
     "simulated, altered": 0.25,
-    "simulated, intact": 0.15,
-    "intact": 0.13,
-    "lesions": 0.05,
-    "real": 0.3,
-    "far": 0.12,
+    "simulated, intact": 0.13,
+    "intact": 0.11,
+    "lesions": 0.07,
+    "drawn": 0.07,
+    "real": 0.27,
+    "far": 0.1,
 }
 """Of a batch. Groups without samples are left out."""
 HARD_SHARE, HARD_EVERY, HARD_PLACES, HARD_LOGIT = 0.12, 4, 3, -4.0
@@ -420,8 +422,11 @@ def _prepare_attacks(run: Run, number: int, count: int) -> None:
     labelled = [one for n, one in enumerate(labelled_of(run.entries)) if n % count == number]
     _prepared(run.out / "ready" / f"real-{number}", lambda: altered_samples(labelled, run.seed), run.seed)
     _prepared(run.out / "ready" / f"far-{number}", lambda: far_samples(labelled, run.seed), run.seed)
-    listed = [entry for n, entry in enumerate(run.entries) if n % count == number]
+    patients = sorted({entry.patient for entry in run.entries})
+    listed = [entry for entry in run.entries if patients.index(entry.patient) % count == number]
     _prepared(run.out / "ready" / f"lesions-{number}", lambda: lesion_samples(listed, run.seed), run.seed)
+    hosts = [one for n, one in enumerate(run.hosts) if n % count == number]
+    _prepared(run.out / "ready" / f"drawn-{number}", lambda: drawn_lesion_samples(hosts, run.seed), run.seed)
 
 
 def _prepared(folder: Path, make: Callable[[], Samples], seed: int) -> None:

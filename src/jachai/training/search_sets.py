@@ -24,6 +24,7 @@ from jachai.dataset.voxels import pixel_mm, volume_of
 from jachai.forensics.slicewise import searched
 from jachai.forensics.tissue import COARSE
 from jachai.tamper.attack import Effect
+from jachai.training.lesions import with_lesions
 from jachai.training.search_data import (
     ALTERED,
     INTACT,
@@ -35,7 +36,7 @@ from jachai.training.search_data import (
     stored,
     window,
 )
-from jachai.training.simulation import Series
+from jachai.training.simulation import Series, noisier
 
 SURE_MM = {Effect.REMOVED: 13.0, Effect.INJECTED: 7.0, Effect.ALTERED: 10.0}
 """Where only a place is known: surely altered within this. An injection changes the nodule and its rim, a removal the lung."""
@@ -52,6 +53,12 @@ JITTER, COPIES = 14, 10
 SLICES, EACH, FAR_EACH = 60, 4, 10
 """Slices looked at in an intact series, intact places of each, intact places of a tampered slice."""
 FEW_CELLS = 30
+LESIONS_EACH, WITHIN = 120, 0.3
+"""Samples of the real lesions of a patient; slices so far from a lesion's middle, in diameters, still show it."""
+DRAWN_EACH, DRAWN_SLICES = 20, 2
+"""Lesions drawn into each variant of an intact series, and samples of each."""
+DRAWN_NOISE_HU = (None, (6.0, 40.0), (25.0, 110.0))
+"""The variants: as it is, and with a scanner's noise of such a standard deviation in lung over all of it."""
 EFFECT_OF: dict[Kind, Effect] = {
     Kind.REMOVED: Effect.REMOVED,
     Kind.INJECTED: Effect.INJECTED,
@@ -197,25 +204,53 @@ def far_samples(labelled: Iterable[LabelledSlice], seed: int, each: int = FAR_EA
     return _samples(cuts)
 
 
-def lesion_samples(entries: Sequence[Entry], seed: int, copies: int = COPIES) -> Samples:
-    """Real nodules and masses of intact scans: they must not be taken for injected ones."""
+def lesion_samples(entries: Sequence[Entry], seed: int, each: int = LESIONS_EACH) -> Samples:
+    """Real nodules and masses of intact scans, in all their slices, as many of each patient: they must not be taken for injected ones."""
     rng = np.random.default_rng(seed)
-    by_path: dict[str, list[Entry]] = defaultdict(list)
+    by_patient: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.label is not Label.TAMPERED and entry.place_kji is not None and entry.modality in (None, "CT"):
-            by_path[entry.path].append(entry)
+            by_patient[entry.patient].append(entry)
     cuts = []
-    for here in by_path.values():
-        volume = volume_of(here[0])
-        for entry in here:
-            k, row, column = _place(entry)
-            slices = volume.voxels[neighbours(k, volume.shape[0])]
-            inner = 0 < k < volume.shape[0] - 1
-            origin = Origin(entry.patient, entry.scan, "intact", "none", "none", inner, pixel_mm(volume)[1])
-            for _ in range(copies):
-                j, i = (int(n) for n in rng.integers(-JITTER, JITTER, 2, endpoint=True))
-                cuts.append(_cut(slices, np.full(slices.shape[1:], INTACT, np.int8), row + j, column + i, origin))
+    for here in by_patient.values():
+        volumes = {entry.path: entry for entry in here}
+        for path, first in volumes.items():
+            volume = volume_of(first)
+            mine = [entry for entry in here if entry.path == path]
+            for n in range(-(-each // len(volumes))):
+                entry = mine[n % len(mine)]
+                cuts.append(_lesion(volume, _place(entry), entry.diameter_mm or 0.0, entry.patient, entry.scan, rng))
     return _samples(cuts)
+
+
+def drawn_lesion_samples(series: Sequence[Series], seed: int, each: int = DRAWN_EACH) -> Samples:
+    """Drawn nodules and masses that were there when the scan was taken (`training.lesions`), in variants of intact series; neither were
+    they injected."""
+    cuts = []
+    for number, one in enumerate(series):
+        volume = one.read()
+        for variant, noise in enumerate(DRAWN_NOISE_HU):
+            rng = np.random.default_rng((seed, number, variant))
+            scan, lesions = with_lesions(volume, each, rng)
+            scan = noisier(scan, rng, noise) if noise and lesions else scan
+            for centre, diameter in lesions:
+                for _ in range(DRAWN_SLICES):
+                    cuts.append(_lesion(scan, centre, diameter, one.patient, one.name, rng))
+    return _samples(cuts)
+
+
+def _lesion(
+    volume: Volume, centre: tuple[int, int, int], diameter_mm: float, patient: str, host: str, rng: np.random.Generator
+) -> tuple[Any, Any, Origin]:
+    """A cut through a lesion, INTACT."""
+    step, pixel, _ = pixel_mm(volume)
+    reach = int(WITHIN * diameter_mm / step)
+    k = min(max(0, centre[0] + int(rng.integers(-reach, reach, endpoint=True))), volume.shape[0] - 1)
+    j, i = (int(n) for n in rng.integers(-JITTER, JITTER, 2, endpoint=True))
+    slices = volume.voxels[neighbours(k, volume.shape[0])]
+    origin = Origin(patient, host, "intact", "none", "none", 0 < k < volume.shape[0] - 1, pixel)
+    intact = np.full(slices.shape[1:], INTACT, np.int8)
+    return _cut(slices, intact, centre[1] + j, centre[2] + i, origin)
 
 
 def hard_samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,10 @@ from jachai.training.precision import half_precision
 from jachai.training.search_data import ALTERED, INTACT, UNSURE, Samples, stored, window
 from jachai.training.search_runs import part_of
 from jachai.training.search_sets import (
+    DRAWN_NOISE_HU,
+    DRAWN_SLICES,
     altered_samples,
+    drawn_lesion_samples,
     far_samples,
     hard_samples,
     hosts_of,
@@ -87,9 +91,28 @@ def test_far_places_of_a_tampered_slice_are_intact(entries: list[Entry]) -> None
     assert (far.targets == INTACT).mean() > 0.6
 
 
-def test_real_lesions_are_intact_samples(entries: list[Entry]) -> None:
-    lesions = lesion_samples(entries, seed=0, copies=2)
-    assert len(lesions) == 2 and (lesions.targets == INTACT).all() and lesions.origins[0].patient == "P0"
+def test_real_lesions_are_intact_samples_as_many_of_each_patient(entries: list[Entry]) -> None:
+    """P0 has one lesion, P1 three in two scans: neither outweighs the other."""
+    [_, one, two, _] = entries[:4]
+    more = [
+        replace(one, place_kji=(k, *LUNG_PLACE), finding="mass", diameter_mm=12.0, path=path, patient="P1")
+        for k, path in ((2, one.path), (6, one.path), (4, two.path))
+    ]
+    lesions = lesion_samples([*entries, *more], seed=0, each=6)
+    assert Counter(origin.patient for origin in lesions.origins) == {"P0": 6, "P1": 6}
+    assert (lesions.targets == INTACT).all()
+    mine = lesions.slices[[origin.patient == "P1" for origin in lesions.origins]]
+    assert len({cut.tobytes() for cut in mine}) == 6
+
+
+def test_drawn_lesions_are_intact_samples_of_every_noise(entries: list[Entry]) -> None:
+    [host] = hosts_of(entries[:1])
+    drawn = drawn_lesion_samples([host], seed=0, each=2)
+    assert len(drawn) == 2 * DRAWN_SLICES * len(DRAWN_NOISE_HU) and (drawn.targets == INTACT).all()
+    assert {origin.patient for origin in drawn.origins} == {"P0"} and {o.attack for o in drawn.origins} == {"intact"}
+    fine = [float(np.median(np.abs(np.diff(cut[1].astype(float), axis=1)))) for cut in drawn.slices]
+    quiet, *noisy = np.array(fine).reshape(len(DRAWN_NOISE_HU), -1).mean(axis=1)
+    assert min(noisy) > quiet
 
 
 def test_hard_places_are_cut_where_they_lie_in_the_series(entries: list[Entry]) -> None:

@@ -175,7 +175,11 @@ def written(run: Run, net: nn.Module, left: Who, name: str, record: dict[str, An
 
 def _card(run: Run, name: str, network: bytes, left: Who, record: dict[str, Any]) -> Card:
     learner = run.learner
-    used = [entry for entry in run.entries if run.attacks or entry.label is not Label.TAMPERED]
+    used = [
+        entry
+        for entry in run.entries
+        if entry.modality in (None, Modality.CT.value) and (run.attacks or entry.label is not Label.TAMPERED)
+    ]
     patients = {entry.patient for entry in used if entry.label is not Label.TAMPERED}
     sources = sorted({entry.source for entry in used})
     return Card(

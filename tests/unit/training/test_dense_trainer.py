@@ -231,7 +231,8 @@ def run(entries: list[Entry], tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run") / "dense"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search_runs, "PARTS", 2)
-        DenseTrainer().train(entries, out, TINY)
+        head = replace(entries[1], modality="MR", source="m", patient="M0", scan="M0")
+        DenseTrainer().train([*entries, head], out, TINY)
     return out
 
 
@@ -252,6 +253,8 @@ def test_the_bundle_searches_and_its_calibration_never_saw_the_patient(run: Path
     assert card.calibration["volume"]["patients"] == sorted(round(v, 4) for v in patients.values())
     assert card.calibration["volume"]["threshold"] > max(patients.values())
     assert (run / "learning.png").stat().st_size > 1000
+    assert {one["collection"] for one in card.data} == {"a", "b"}, "of the MRI it learnt nothing"
+    assert any("4 intact patients" in limit for limit in card.limits)
 
 
 @pytest.mark.slow

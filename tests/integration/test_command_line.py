@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,7 +226,12 @@ def test_ctrl_c_ends_all_of_it_at_once_and_leaves_nothing(study: Path, tmp_path:
     command = [sys.executable, "-m", "jachai.cli", "scan", *[str(study / "ct")] * 200, "--json", "-", "--jobs", jobs]
     out = ["--heatmap", str(tmp_path / "h.nii.gz"), "--report", str(tmp_path / "r"), "--pdf", str(tmp_path / "r.pdf")]
     with subprocess.Popen(
-        [*command, *out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, *out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as run:
         assert run.stdout is not None and run.stdout.readline().startswith("{")
         os.killpg(run.pid, signal.SIGINT)
@@ -234,6 +240,28 @@ def test_ctrl_c_ends_all_of_it_at_once_and_leaves_nothing(study: Path, tmp_path:
     assert run.returncode == 130 and time.monotonic() - began < 10
     assert said == "jachai: Interrupted.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_scan_reports_to_nobody_and_leaves_no_trace_of_the_computer(study: Path, tmp_path: Path, jobs: str) -> None:
+    """onnxruntime would: it marks the computer in the home directory and the folder for temporary files, except where it sees that
+    it is in somebody's continuous integration."""
+    home, temporary, trace = (tmp_path / name for name in ("home", "temporary", "trace"))
+    home.mkdir()
+    temporary.mkdir()
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "SYSTEMROOT", "LANG")}
+    watched = ["strace", "-f", "-e", "trace=connect", "-o", str(trace)] if shutil.which("strace") else []
+    command = [*watched, sys.executable, "-m", "jachai.cli", "scan", "--jobs", jobs, "--json", "-"]
+    done = subprocess.run(
+        [*command, str(study / "ct"), str(study / "ct.nii.gz")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**kept, "HOME": str(home), "TMPDIR": str(temporary)},
+    )
+    assert len(objects(done.stdout)) == 2, done.stderr
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []
+    assert "AF_INET" not in (trace.read_text() if watched else "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ")

@@ -260,6 +260,7 @@ def _session(name: str, onnx_bytes: bytes) -> InferenceSession:
         raise ModelError(
             "onnxruntime cannot be loaded, and no network runs without it.", "See: jachai doctor."
         ) from error
+    onnxruntime.disable_telemetry_events()  # on Windows; elsewhere see jachai/__init__.py
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(THREADS, os.cpu_count() or 1)
     options.inter_op_num_threads = 1

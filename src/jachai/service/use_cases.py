@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from jachai.core.errors import LimitExceeded, Unreadable
@@ -171,9 +173,17 @@ def _start_worker(request: ScanRequest) -> None:
     _worker = _Worker(request, load(request.model))
 
 
-def _work(path: str) -> list[Outcome]:
+def _work(path: str, answer: Path) -> None:
+    """What came of a path goes into a file: of an answer sent through the pool's pipe, a worker that is ended on the way leaves a part, and
+    the parent waits for the rest for ever. What is left to be sent fits into one write."""
     assert _worker is not None
-    return _outcomes_of(path, _worker.detector, _worker.request, silent)
+    answer.write_bytes(pickle.dumps(_outcomes_of(path, _worker.detector, _worker.request, silent)))
+
+
+def _answered(answer: Path) -> list[Outcome]:
+    outcomes: list[Outcome] = pickle.loads(answer.read_bytes())
+    answer.unlink()
+    return outcomes
 
 
 def _in_parallel(request: ScanRequest, progress: Progress) -> Iterator[Outcome]:
@@ -184,15 +194,18 @@ def _in_parallel(request: ScanRequest, progress: Progress) -> Iterator[Outcome]:
         min(request.jobs, total), mp_context=get_context("spawn"), initializer=_start_worker, initargs=(request,)
     )
     finished = False
-    try:
-        answers = [pool.submit(_work, path) for path in request.paths]
-        for number, answer in enumerate(answers):
-            progress(f"examining {total} paths", number / total)
-            yield from answer.result()
-        finished = True
-    except BrokenProcessPool as error:
-        raise LimitExceeded("A worker process ended, probably for want of memory.", "Try fewer --jobs.") from error
-    finally:
-        for worker in () if finished else set(active_children()) - others:
-            worker.terminate()
-        pool.shutdown(wait=True)
+    with TemporaryDirectory(prefix="jachai-") as folder:
+        try:
+            files = [Path(folder, str(number)) for number in range(total)]
+            answers = [pool.submit(_work, path, file) for path, file in zip(request.paths, files)]
+            for number, (answer, file) in enumerate(zip(answers, files)):
+                progress(f"examining {total} paths", number / total)
+                answer.result()
+                yield from _answered(file)
+            finished = True
+        except BrokenProcessPool as error:
+            raise LimitExceeded("A worker process ended, probably for want of memory.", "Try fewer --jobs.") from error
+        finally:
+            for worker in () if finished else set(active_children()) - others:
+                worker.terminate()
+            pool.shutdown(wait=True)

@@ -6,7 +6,8 @@ RUN is the folder of a dense training (`jachai train dense --out RUN`) with the 
 samples and places are used again. For each maker of an intact CT a network and a judge are trained without the patients who have a scan of it, and
 without those whose maker is not said; the thresholds of network and second look, the noise that the network says it
 knows, and the calibration of self-reference come from the other patients as well. Then the intact series of that maker, and every sixth slice alone, are asked
-as the default engine asks them. (The scale of the
+as the default engine asks them; and once more with the thresholds that ship, which all patients set, each by
+networks and judges that saw neither him nor his fold. A network that lies in RUN after as many steps is used again. (The scale of the
 judge's probabilities is set by what the judges of RUN said of the other patients' places; some of those have seen this maker.) *Declined*: the verdict is inconclusive. Of the really tampered slices the makers are not known:
 their untouched places stay in the training, so a maker may have been met there. *At most*: one-sided 95 % bound by Clopper & Pearson, of patients.
 """
@@ -33,13 +34,15 @@ from jachai.core.progress import silent
 from jachai.core.volume import Modality
 from jachai.dataset.manifest import Entry, Label, read_manifest
 from jachai.dataset.voxels import volume_of
-from jachai.detectors.bundle import read_bundle
+from jachai.detectors.bundle import Bundle, read_bundle
+from jachai.detectors.dense import load as load_dense
 from jachai.detectors.dense import of_bundle
 from jachai.detectors.either import Either
 from jachai.detectors.region import region_model
 from jachai.detectors.searching import Basis
-from jachai.detectors.second_stage import SecondStage, bases_from
+from jachai.detectors.second_stage import SecondStage, bases_from, shipped_bases
 from jachai.detectors.selfreference import SelfReference, basis_from
+from jachai.detectors.selfreference import load as load_statistics
 from jachai.forensics.domain import limits_of
 from jachai.forensics.selfreference import measure
 from jachai.metrics.detection import upper_bound
@@ -51,6 +54,7 @@ from jachai.training.search_sets import hosts_of, thick_enough
 from jachai.training.simulation import Plan
 
 NOT_SAID = "not said"
+OTHERS, SHIPPED = "of the other patients", "that ship"
 THRESHOLD = 0.5
 FIRST = 100
 """Numbers of the trainings: those of the run itself are lower."""
@@ -141,31 +145,50 @@ def work(job: Job, rows: Sequence[Measured]) -> list[Row]:
     out = left_out(entries, job.maker)
     hosts = [one for one in hosts_of(entries) if thick_enough(one.read())]
     run = Run(job.run, job.steps, 0, hosts, entries, Plan(()), DenseLearner())
-    net, _ = run.trained(out.__contains__, job.number)
-    record = {"without_maker": job.maker, "steps": job.steps}
     folder = folder_of(job.run, job.maker)
-    bundle = written(run, net, out.__contains__, "dense", record, folder / "network")
-    first = Either("first", replace(of_bundle(bundle), explain=False), statistics_without(rows, out.__contains__))
+    net = replace(of_bundle(network_without(job, run, out.__contains__)), explain=False)
     judge = region_model(read_bundle(folder / "judge"))
-    engine = SecondStage("without", first, judge, bases_without(job.run, out.__contains__))
+    shipped = load_dense("dense").bases
+    engines = {
+        OTHERS: SecondStage(
+            "without",
+            Either("first", net, statistics_without(rows, out.__contains__)),
+            judge,
+            bases_without(job.run, out.__contains__),
+        ),
+        SHIPPED: SecondStage(
+            "shipped", Either("first", replace(net, bases=shipped), load_statistics()), judge, shipped_bases()
+        ),
+    }
     told = []
     for entry in scans:
         if maker_of(entry) != job.maker:
             continue
         for basis, volume in judged(volume_of(entry)):
-            found = engine.examine(volume)
-            places = [place for place in candidates.find(volume, found) if place.score > THRESHOLD]
-            about = {"maker": job.maker, "patient": entry.patient, "scan": entry.path, "basis": basis}
-            told.append(
-                {
-                    **about,
-                    "declined": list(found.limits),
-                    "evidence": float(found.evidence.max()),
-                    "alarm": bool(places),
-                }
-            )
+            for thresholds_of, engine in engines.items():
+                found = engine.examine(volume)
+                places = [place for place in candidates.find(volume, found) if place.score > THRESHOLD]
+                about = {"maker": job.maker, "patient": entry.patient, "scan": entry.path, "basis": basis}
+                told.append(
+                    {
+                        **about,
+                        "thresholds": thresholds_of,
+                        "declined": list(found.limits),
+                        "evidence": float(found.evidence.max()),
+                        "alarm": bool(places),
+                    }
+                )
     print(job.maker, len(told), flush=True)
     return told
+
+
+def network_without(job: Job, run: Run, left: Who) -> Bundle:
+    """RUN/makers/MAKER/network: the one that lies there after as many steps, or else a new one."""
+    folder, record = folder_of(job.run, job.maker) / "network", {"without_maker": job.maker, "steps": job.steps}
+    if folder.exists() and (there := read_bundle(folder)).card.training == record:
+        return there
+    net, _ = run.trained(left, job.number)
+    return written(run, net, left, "dense", record, folder)
 
 
 def line(name: str, rows: Sequence[Row]) -> str:
@@ -200,11 +223,16 @@ def main() -> None:
         rows = [row for some in pool.map(work, jobs, [known] * len(jobs)) for row in some]
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
-    print("| maker left out | series (patients) | alarms | declined | single slices (patients) | alarms | declined |")
-    print("|---|---|---|---|---|---|---|")
-    for maker in makers:
-        print(line(maker, [row for row in rows if row["maker"] == maker]))
-    print(line("all", rows))
+    for thresholds_of in (OTHERS, SHIPPED):
+        here = [row for row in rows if row["thresholds"] == thresholds_of]
+        print(f"\n**Thresholds {thresholds_of}**\n")
+        print(
+            "| maker left out | series (patients) | alarms | declined | single slices (patients) | alarms | declined |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        for maker in makers:
+            print(line(maker, [row for row in here if row["maker"] == maker]))
+        print(line("all", here))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tests.unit.synthetic_chest import LUNG_PLACE, synthetic_chest, with_white_n
 TINY = TrainSettings(steps=2, attacks=4, threads=1)
 SEARCH = ("localiser", "unsupervised")
 """The dense network, whose steps cost most, has tests of its own."""
-ATTACKS_SEEN = {"localiser": {"simulated", "intact", "real", "far", "lesions"}, "unsupervised": {"intact"}}
+ATTACKS_SEEN = {"localiser": {"simulated", "intact", "real", "far", "lesions", "drawn"}, "unsupervised": {"intact"}}
 pytestmark = pytest.mark.slow
 
 

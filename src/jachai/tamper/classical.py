@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -102,9 +103,7 @@ class InsertNodule:
         alpha, value = choices.nodule.rendered(original.shape, spacing, (k, j, i))  # type: ignore[arg-type]
         psf = [sigma / s for sigma, s in zip(choices.psf_mm, spacing)]
         if choices.keep_noise:
-            under = without_noise(original, spacing)
-            change = np.maximum(value - under, 0) if volume.modality is Modality.CT else value - under
-            content = original + ndimage.gaussian_filter(alpha * change, psf)
+            content = under_noise(original, alpha, value, spacing, psf, brighter=volume.modality is Modality.CT)
         else:
             alpha = ndimage.gaussian_filter(alpha, psf)
             content = choices.finish.noisy(volume, original + alpha * (value - original), alpha, rng)
@@ -302,7 +301,17 @@ def _record(
     return AttackRecord(attack.name, attack.family, effect, place, where, box, int(rng.integers(SEEDS)), choices)
 
 
-def without_noise(original: Voxels, spacing: Index) -> Voxels:
+def under_noise(
+    original: Voxels, share: Voxels, value: Voxels, spacing: Index, psf: Sequence[float], brighter: bool = True
+) -> Voxels:
+    """A box in which a nodule (`NoduleShape.rendered`) displaces the anatomy, blurred by `psf` (voxels along each axis), and the noise
+    stays. brighter: nowhere does it get darker."""
+    change = value - _without_noise(original, spacing)
+    change = np.maximum(change, 0) if brighter else change
+    return np.asarray(original + ndimage.gaussian_filter(share * change, psf))
+
+
+def _without_noise(original: Voxels, spacing: Index) -> Voxels:
     """The anatomy of a box: itself less its fine residual, of which only what may be noise is taken off."""
     fine = original - ndimage.gaussian_filter(original, [BLUR_MM / s for s in spacing])
     limit = NOISE_SIGMAS * noise.robust_sigma(fine)

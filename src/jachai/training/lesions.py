@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from jachai.core.volume import Box, Volume
 from jachai.forensics.slicewise import searched
 from jachai.forensics.tissue import COARSE
 from jachai.tamper.attack import Index, Shape, box_around, clipped, slices, spacing_of
-from jachai.tamper.classical import without_noise
+from jachai.tamper.classical import under_noise
 from jachai.tamper.nodule import Density, draw_nodule
 
 DIAMETER_MM = (5.0, 40.0)
@@ -52,6 +51,5 @@ def _added(voxels: npt.NDArray[np.float32], centre: Shape, spacing: Index, rng: 
     ck, cj, ci = (float(c - low) for c, (low, _) in zip(centre, box))
     share, value = nodule.rendered(here.shape, spacing, (ck, cj, ci))
     psf = float(rng.uniform(*PSF_MM))
-    change = share * np.maximum(value - without_noise(here, spacing), 0)
-    here += ndimage.gaussian_filter(change, [SLICE_SIGMA, *(psf / step for step in spacing[1:])])
+    here[:] = under_noise(here, share, value, spacing, [SLICE_SIGMA, *(psf / step for step in spacing[1:])])
     return nodule.diameter_mm

@@ -57,8 +57,8 @@ LESIONS_EACH, WITHIN = 120, 0.3
 """Samples of the real lesions of a patient; slices so far from a lesion's middle, in diameters, still show it."""
 DRAWN_EACH, DRAWN_SLICES = 20, 2
 """Lesions drawn into each variant of an intact series, and samples of each."""
-DRAWN_NOISE_HU = (None, (6.0, 40.0), (25.0, 110.0))
-"""The variants: as it is, and with a scanner's noise of such a standard deviation in lung over all of it."""
+DRAWN_NOISIER = (False, True, True)
+"""The variants: as it is, and twice with more noise over all of it (`training.simulation.noisier`)."""
 EFFECT_OF: dict[Kind, Effect] = {
     Kind.REMOVED: Effect.REMOVED,
     Kind.INJECTED: Effect.INJECTED,
@@ -229,10 +229,10 @@ def drawn_lesion_samples(series: Sequence[Series], seed: int, each: int = DRAWN_
     cuts = []
     for number, one in enumerate(series):
         volume = one.read()
-        for variant, noise in enumerate(DRAWN_NOISE_HU):
+        for variant, more_noise in enumerate(DRAWN_NOISIER):
             rng = np.random.default_rng((seed, number, variant))
             scan, lesions = with_lesions(volume, each, rng)
-            scan = noisier(scan, rng, noise) if noise and lesions else scan
+            scan = noisier(scan, rng) if more_noise and lesions else scan
             for centre, diameter in lesions:
                 for _ in range(DRAWN_SLICES):
                     cuts.append(_lesion(scan, centre, diameter, one.patient, one.name, rng))

@@ -172,7 +172,7 @@ def _variant(volume: Volume, variant: int, rng: np.random.Generator) -> Volume:
     return chosen.apply(volume, record)
 
 
-def noisier(volume: Volume, rng: np.random.Generator, hu: tuple[float, float] = NOISE_HU) -> Volume:
+def noisier(volume: Volume, rng: np.random.Generator) -> Volume:
     """A CT as a lower dose or a sharper kernel would have given it: noise of a scanner added, stronger and in streaks where rays
     meet more of the body, in whole HU, never below air. (Noise that is the same everywhere teaches a network that uneven noise is
     tampering.)"""

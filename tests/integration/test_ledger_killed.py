@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "ledger_kill.py"
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
 @pytest.fixture(scope="module")
-def kill() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ledger_kill", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ledger_kill"] = module
-    spec.loader.exec_module(module)
-    return module
+def kill(benchmark_module: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark_module("ledger_kill")
 
 
 @pytest.mark.parametrize(("call", "when"), [("pwrite64", 3), ("pwrite64", 60), ("fdatasync", 5), ("write", 2)])

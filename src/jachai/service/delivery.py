@@ -17,7 +17,8 @@ from jachai.core.progress import Progress, silent
 from jachai.report.atomic import replacing
 from jachai.report.catalogue import catalogue
 from jachai.report.html import Chapter, write_chapters
-from jachai.report.pdf import check_available, write_sheets
+from jachai.report.pdf import write_sheets
+from jachai.report.pdf_paper import check_available
 from jachai.report.sheets import Sheet
 from jachai.service.use_cases import Outcome, ScanRequest, scan_paths
 

@@ -13,7 +13,7 @@ import pytest
 
 from jachai.core.errors import UsageError
 from jachai.core.finding import Occluded, Verdict
-from jachai.report import pdf
+from jachai.report import pdf_paper
 from jachai.report.html import write_report
 from jachai.report.pdf import write_pdf
 from jachai.report.sheets import sheet
@@ -76,17 +76,17 @@ def test_bangla_is_shaped_and_mixed_with_latin_names(tmp_path: Path) -> None:
     assert b"NotoSansBengali" in path.read_bytes()
     assert "study/CT chest" in text_of(path)
     font = uharfbuzz.Font(
-        uharfbuzz.Face((Path(pdf.__file__).parent / "fonts/NotoSansBengali-Regular.ttf").read_bytes())
+        uharfbuzz.Face((Path(pdf_paper.__file__).parent / "fonts/NotoSansBengali-Regular.ttf").read_bytes())
     )
     shaped = uharfbuzz.Buffer()
     shaped.add_str("ক্ষ")
     shaped.guess_segment_properties()
     uharfbuzz.shape(font, shaped)
     assert len(shaped.glyph_infos) == 1
-    document = pdf._document("bn")
+    document = pdf_paper.new_document("bn")
     document.add_page()
     assert document.get_string_width("ক্ষ") < document.get_string_width("ক") + document.get_string_width("ষ")
-    pdf.close(document)
+    pdf_paper.close(document)
 
 
 def test_an_alarm_of_the_ledger_stands_in_it(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = {
     "cnn": Recipe(SmallCnn, PatchInput(64, CHANNELS, False), 2e-3, 120),
-    "vgg16": Recipe(Vgg16, PatchInput(64, CHANNELS, False), 1e-4, 30, body="features."),
+    "vgg16": Recipe(Vgg16, PatchInput(64, CHANNELS, False), 1e-4, 100, body="features."),
     "mobilenetv2": Recipe(MobileNetV2, PatchInput(64, CHANNELS, False), 1e-3, 40, body="features."),
     "cnn3d": Recipe(Cnn3d, PatchInput(32, CHANNELS, True), 2e-3, 40),
 }

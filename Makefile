@@ -21,7 +21,7 @@ demo-web: $(VENV)/.web  ## the same on the page in your browser, until Ctrl-C
 test: lint  ## everything that must hold: lint, types, import contracts, tests
 	$(BIN)/python -m pytest -n 2
 	@rm -rf build/notebooks && mkdir -p build/notebooks
-	TMPDIR=$(CURDIR)/build/notebooks $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 -o timeout=900 notebooks
+	TMPDIR="$(CURDIR)/build/notebooks" $(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 -o timeout=900 notebooks
 	@rm -rf build/notebooks
 
 lint: $(VENV)/.train

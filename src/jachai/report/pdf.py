@@ -19,7 +19,7 @@ from jachai.report.sheets import Print, PrintedPlace, Sheet, sheet
 
 GAP = 3.0
 PICTURE = 50.0
-"""Width of a picture in mm: a finding with its two rows of three fits on the first page."""
+"""Width of a picture in mm: three stand in a row, and the first row of a finding fits on the first page."""
 COLOURS = {
     Verdict.TAMPERED: ((164, 14, 38), (255, 235, 233)),
     Verdict.NO_SIGN: ((23, 96, 47), (232, 246, 236)),
